@@ -1,0 +1,123 @@
+"""fixqnn: what an integer accelerator computes for a network trained in torch, bit for bit.
+
+The journey is one line, and so are the names below::
+
+    graph   = fq.from_torch(net, example)              # operations in real numbers, from a trained torch module
+    graph   = fq.quantize(graph, samples, fq.Policy()) # every value gets a Format: what its integer codes mean
+    program = fq.lower(graph, machine)                 # a machine is plain data; a program is integers, nothing else
+    trace   = fq.run(program, images, watch="all")     # every code of every layer, and which registers overflowed
+
+Machines come ready made from the package `hw_models` (``hw_models.systolic(partial=16)``) or from a file of your own.
+Names are imported on first use: ``import fixqnn`` by itself loads neither torch nor numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives, in the order a newcomer meets them.
+_HOMES = {
+    "from_torch": "fixqnn.importers.torch",
+    "load_weights": "fixqnn.importers.torch",
+    "quantize": "fixqnn.calibration",
+    "Policy": "fixqnn.calibration",
+    "calibrate": "fixqnn.calibration",
+    "choose": "fixqnn.calibration",
+    "lower": "fixqnn.program",
+    "run": "fixqnn.simulate",
+    "Graph": "fixqnn.graph",
+    "Node": "fixqnn.graph",
+    "Value": "fixqnn.graph",
+    "OPS": "fixqnn.ops",
+    "Op": "fixqnn.ops.op",
+    "Step": "fixqnn.ops.op",
+    "Format": "fixqnn.format",
+    "fixed": "fixqnn.format",
+    "affine": "fixqnn.format",
+    "symmetric": "fixqnn.format",
+    "binary": "fixqnn.format",
+    "ternary": "fixqnn.format",
+    "parse_type": "fixqnn.dialects",
+    "format_name": "fixqnn.dialects",
+    "Tensor": "fixqnn.tensor",
+    "cast": "fixqnn.cast",
+    "Rounding": "fixqnn.modes",
+    "Overflow": "fixqnn.modes",
+    "Register": "fixqnn.datapath",
+    "Stage": "fixqnn.datapath",
+    "SumOfProducts": "fixqnn.datapath",
+    "Elementwise": "fixqnn.datapath",
+    "Lookup": "fixqnn.datapath",
+    "Exact": "fixqnn.scaler",
+    "Shift": "fixqnn.scaler",
+    "Multiplier": "fixqnn.scaler",
+    "TwoStepMultiplier": "fixqnn.scaler",
+    "Float": "fixqnn.scaler",
+    "Divide": "fixqnn.scaler",
+    "Accelerator": "fixqnn.accelerator",
+    "Ports": "fixqnn.accelerator",
+    "Program": "fixqnn.program",
+    "Trace": "fixqnn.trace",
+    "first_difference": "fixqnn.trace",
+    "sqnr": "fixqnn.metrics",
+    "agreement": "fixqnn.metrics",
+    "predictions_changed": "fixqnn.metrics",
+    "worst_code_error": "fixqnn.metrics",
+    "accuracy": "fixqnn.metrics",
+    "paired_test": "fixqnn.metrics",
+    "FixqnnError": "fixqnn.errors",
+    "FormatError": "fixqnn.errors",
+    "BadInput": "fixqnn.errors",
+    "BadFile": "fixqnn.errors",
+    "ImportProblems": "fixqnn.errors",
+    "DoesNotFit": "fixqnn.errors",
+    "TooWide": "fixqnn.errors",
+    "RegisterOverflow": "fixqnn.errors",
+}
+
+__all__ = list(_HOMES)
+
+if TYPE_CHECKING:
+    from fixqnn.accelerator import Accelerator, Ports
+    from fixqnn.calibration import Policy, calibrate, choose, quantize
+    from fixqnn.cast import cast
+    from fixqnn.datapath import Elementwise, Lookup, Register, Stage, SumOfProducts
+    from fixqnn.dialects import format_name, parse_type
+    from fixqnn.errors import (
+        BadFile,
+        BadInput,
+        DoesNotFit,
+        FixqnnError,
+        FormatError,
+        ImportProblems,
+        RegisterOverflow,
+        TooWide,
+    )
+    from fixqnn.format import Format, affine, binary, fixed, symmetric, ternary
+    from fixqnn.graph import Graph, Node, Value
+    from fixqnn.importers.torch import from_torch, load_weights
+    from fixqnn.metrics import accuracy, agreement, paired_test, predictions_changed, sqnr, worst_code_error
+    from fixqnn.modes import Overflow, Rounding
+    from fixqnn.ops import OPS
+    from fixqnn.ops.op import Op, Step
+    from fixqnn.program import Program, lower
+    from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
+    from fixqnn.simulate import run
+    from fixqnn.tensor import Tensor
+    from fixqnn.trace import Trace, first_difference
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"fixqnn has no name {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,164 @@
+"""The scalar steps in compiled 64-bit integers, without branches: every mode is a choice of constants.
+
+    round_shift(x) = (x + add + ((x >> 63) & if_negative) + (((x >> shift) ^ flip) & if_odd)) >> shift
+    store(x)       = x if first <= x <= last else ((x - low) & rest) + (above if x > last else below)
+
+So one compilation serves every width and mode. Nothing here may leave 62 bits; lowering proves that, or refuses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, uint64
+
+from fixqnn.datapath import Register
+from fixqnn.errors import TooWide
+from fixqnn.modes import GOLDEN, Overflow, Rounding, mix64
+
+WIDEST = 62
+
+# Positions in the row of constants that stands for one register.
+SHIFT, ADD, IF_NEGATIVE, IF_ODD, FLIP, FIRST, LAST, LOW, REST, ABOVE, BELOW, LEFT, RANDOM = range(13)
+CONSTANTS = 13
+
+_SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a module-level loop: lock released, cached on disk, recompiled when the steps in this file change.
+
+    Numba's cache looks at the file of the kernel only; the hash of this file in the qualified name makes it
+    follow the steps inlined from here. Without a writable cache folder the kernel is compiled per process.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_SOURCE}"
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)(function)
+    except RuntimeError:  # no locator: neither the package nor the user has a writable cache folder
+        return njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+
+
+@njit(inline="always")
+def round_shift(x, shift, add, if_negative, if_odd, flip):  # noqa: ANN001, ANN201
+    """x / 2^shift, rounded by the mode that the constants stand for."""
+    return (x + add + ((x >> 63) & if_negative) + (((x >> shift) ^ flip) & if_odd)) >> shift
+
+
+@njit(inline="always")
+def store(x, first, last, low, rest, above, below):  # noqa: ANN001, ANN201
+    """What a register holds after it was asked to hold x."""
+    inside = (x >= first) & (x <= last)
+    return x if inside else ((x - low) & rest) + (above if x > last else below)
+
+
+@njit(inline="always")
+def mix(z):  # noqa: ANN001, ANN201
+    """Finalise as splitmix64 does (Steele, Lea, Flood 2014)."""
+    z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
+    return z ^ (z >> uint64(31))
+
+
+@njit(inline="always")
+def draw64(key, counter):  # noqa: ANN001, ANN201
+    """Draw number `counter` of the sequence `key`: 64 random bits."""
+    return mix(key + uint64(GOLDEN) * (counter + uint64(1)))
+
+
+@njit(inline="always")
+def round_up(rest, odd, negative, flags):  # noqa: ANN001, ANN201
+    """Whether a magnitude is rounded away from zero.
+
+    `rest` is −1, 0, 1 as what was cut off compares to half (−2: nothing was cut off), `flags` from `mode_flags`.
+    """
+    nearest, tie_positive, tie_negative, tie_odd, tie_even, any_positive, any_negative = flags
+    tie = (tie_negative if negative else tie_positive) | (tie_odd if odd else tie_even)
+    any_rest = any_negative if negative else any_positive
+    return ((rest == 1) & nearest) | ((rest == 0) & tie) | ((rest > -2) & any_rest)
+
+
+def sequence_key(seed: int, stream: int) -> np.uint64:
+    """Key of the sequence that one step draws from."""
+    return np.uint64(mix64((seed + GOLDEN * (stream + 1)) % (1 << 64)))
+
+
+def shift_constants(shift: int, rounding: Rounding) -> list[int]:
+    """The five constants SHIFT … FLIP, then whether a random number is added.
+
+    Derivation: with h = 2^(shift−1) and a = 2h − 1, adding h before the floor rounds halves up, h − 1 halves down, and
+    the sign or the last kept bit decides between the two.
+    """
+    if shift <= 0:
+        return [0, 0, 0, 0, 0, 0]
+    h = 1 << (shift - 1)
+    a = 2 * h - 1
+    add, if_negative, if_odd, flip = {
+        Rounding.floor: (0, 0, 0, 0),
+        Rounding.ceil: (a, 0, 0, 0),
+        Rounding.toward_zero: (0, a, 0, 0),
+        Rounding.away_from_zero: (a, -a, 0, 0),
+        Rounding.half_up: (h, 0, 0, 0),
+        Rounding.half_down: (h - 1, 0, 0, 0),
+        Rounding.half_away: (h, -1, 0, 0),
+        Rounding.half_toward_zero: (h - 1, 1, 0, 0),
+        Rounding.half_even: (h - 1, 0, 1, 0),
+        Rounding.half_odd: (h - 1, 0, 1, 1),
+        Rounding.stochastic: (0, 0, 0, 0),
+    }[rounding]
+    return [shift, add, if_negative, if_odd, flip, int(rounding is Rounding.stochastic)]
+
+
+def store_constants(register: Register) -> list[int]:
+    """The six constants FIRST … BELOW of a register's overflow mode."""
+    low = -(1 << (register.bits - 1)) if register.signed else 0
+    high = register.high
+    first, rest, above, below = low, 0, high, low
+    match register.overflow:
+        case Overflow.saturate_symmetric:
+            first = below = -high if register.signed else 0
+        case Overflow.saturate_zero:
+            above = below = 0
+        case Overflow.wrap if register.kept:
+            rest = (1 << (register.bits - register.kept)) - 1
+            above, below = high - rest, low if register.signed else high - rest
+        case Overflow.wrap:
+            rest, above = (1 << register.bits) - 1, low
+        case Overflow.wrap_sign_magnitude:
+            raise TooWide(
+                f"{register} asks for a deleted bit of the unrounded number at every step; use engine='exact'"
+            )
+    return [first, high, low, rest, above, below]
+
+
+def register_constants(register: Register, drop: int) -> np.ndarray:
+    """All constants of a register at a place where `drop` low bits go: one int64 row.
+
+    Raises
+    ------
+    TooWide
+        When the register or the drop passes what 62-bit steps can carry.
+    """
+    if register.bits > WIDEST or abs(drop) > WIDEST:
+        raise TooWide(f"{register} with {drop} dropped bits passes {WIDEST} bits; use engine='exact'")
+    *rounding, random = shift_constants(drop, register.rounding)
+    return np.array([*rounding, *store_constants(register), max(-drop, 0), random], np.int64)
+
+
+def mode_flags(rounding: Rounding) -> tuple[int, ...]:
+    """(nearest, tie up if positive, if negative, if odd, if even, any rest up if positive, if negative), on magnitudes."""
+    return {
+        Rounding.floor: (0, 0, 0, 0, 0, 0, 1),
+        Rounding.ceil: (0, 0, 0, 0, 0, 1, 0),
+        Rounding.toward_zero: (0, 0, 0, 0, 0, 0, 0),
+        Rounding.away_from_zero: (0, 0, 0, 0, 0, 1, 1),
+        Rounding.half_up: (1, 1, 0, 0, 0, 0, 0),
+        Rounding.half_down: (1, 0, 1, 0, 0, 0, 0),
+        Rounding.half_away: (1, 1, 1, 0, 0, 0, 0),
+        Rounding.half_toward_zero: (1, 0, 0, 0, 0, 0, 0),
+        Rounding.half_even: (1, 0, 0, 1, 0, 0, 0),
+        Rounding.half_odd: (1, 0, 0, 0, 1, 0, 0),
+    }[rounding]

@@ -1,0 +1,1 @@
+"""The speed of sums of products and of rescaling: compiled loops over the steps of `fixqnn.arith.fast`."""

@@ -1,0 +1,89 @@
+"""How op files see codes: as (samples, channels, positions), and as operands free of their zero point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from fixqnn.errors import BadInput, DoesNotFit
+from fixqnn.format import Format
+from fixqnn.ops.op import Step
+
+Shape = tuple[int | None, ...]
+
+
+def lanes(array: np.ndarray) -> np.ndarray:
+    """View an array as (samples, channels, positions): registers are counted per channel, axis 1.
+
+    >>> lanes(np.zeros((2, 3, 4, 5))).shape, lanes(np.zeros((2, 3))).shape, lanes(np.zeros(2)).shape
+    ((2, 3, 20), (2, 3, 1), (2, 1, 1))
+    """
+    samples, channels, *positions = (*array.shape, 1)[: max(array.ndim, 2)]
+    return array.reshape(samples, channels, int(np.prod(positions, dtype=np.int64)))
+
+
+def position_of(shape: Sequence[int | None]) -> Callable[[int], tuple[int, ...]]:
+    """Make the function from a position among `lanes` to an index within the sample, without the channel.
+
+    >>> position_of((None, 3, 4, 5))(7), position_of((None, 3))(0)
+    ((1, 2), ())
+    """
+    spatial = tuple(shape[2:])
+    return lambda p: tuple(int(i) for i in np.unravel_index(p, spatial))
+
+
+def operand_of(format: Format) -> tuple[int, int, Fraction]:
+    """Give (d, d·z, s / d): with d·code − d·z the operand is an integer also where the zero point is none.
+
+    >>> from fixqnn.format import binary
+    >>> operand_of(binary())
+    (2, 1, Fraction(1, 1))
+    """
+    zero = Fraction(format.zero_point)
+    return zero.denominator, zero.numerator, format.scale / zero.denominator
+
+
+def operand_range(format: Format) -> tuple[int, int]:
+    """Smallest and largest operand that codes of a format become."""
+    d, offset, _ = operand_of(format)
+    return d * format.low - offset, d * format.high - offset
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """Shape of operands that meet as in numpy; the batch axis (None) may meet only a 1, or nothing.
+
+    >>> broadcast((None, 3, 8), (3, 1))
+    (None, 3, 8)
+    """
+    rank = max(len(s) for s in shapes)
+    result: list[int | None] = []
+    for axis in range(rank):
+        sizes = {s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0} - {1}
+        if len(sizes) > 1 or (None in sizes and axis > 0):
+            shown = " and ".join(map(str, shapes))
+            raise BadInput(f"shapes {shown} do not meet: axis {axis} of the result would be {sizes} (None is the batch)")
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(result)
+
+
+def check_one_scale(step: Step) -> None:
+    """Refuse activations whose channels differ in scale."""
+    for name in (*step.inputs, step.output):
+        if step.formats[name].per_channel:
+            raise DoesNotFit(
+                f"{step.name!r} ({step.op.name}): {name!r} has the per-channel format {step.formats[name]}; "
+                f"{step.op.name} takes values with one scale per tensor"
+            )
+
+
+def check_one_format(step: Step) -> None:
+    """Refuse an operation that only moves or compares codes where its formats are not all the same."""
+    check_one_scale(step)
+    for name in step.inputs:
+        if step.formats[name] != step.out_format:
+            raise DoesNotFit(
+                f"{step.name!r} ({step.op.name}) only moves or compares codes, but {name!r} is {step.formats[name]} and "
+                f"{step.output!r} is {step.out_format}; put a requantize between them, or give both the same format"
+            )

@@ -1,0 +1,1 @@
+"""Graph to graph: each file holds one rewrite."""
