@@ -113,7 +113,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"fixqnn has no name {name!r}; it has {', '.join(__all__)}")
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, __all__)
+        raise AttributeError(f"fixqnn has no name {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""))
     value = getattr(import_module(home), name)
     globals()[name] = value
     return value

@@ -99,6 +99,10 @@ class Run:
     first_sample: int = 0
     events: dict[str, RegisterEvents] = field(default_factory=dict)
 
+    def has_witness(self, name: str) -> bool:
+        """Whether a register of this step acted on an earlier sample."""
+        return name in self.events and self.events[name].first is not None
+
     def note(self, name: str, record: Any, below: np.ndarray, above: np.ndarray, first: Witness | None = None) -> None:
         """Add counts per channel to a register of this step."""
         if name not in self.events:

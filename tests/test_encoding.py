@@ -138,6 +138,17 @@ def test_values_barely_beside_zero_are_not_taken_for_zero():
     assert fixed(8, 1).encode(beside, "half_down").tolist() == [-1, -1, 0]
 
 
+def test_scales_and_zero_points_at_the_ends_of_the_machine_numbers_change_nothing():
+    subnormal = affine(8, Fraction(5, 3) / 2**1074)  # its nearest float64 is 20 % off
+    values = [k * 5e-324 for k in range(-9, 10)]
+    for rounding in DETERMINISTIC:
+        assert subnormal.encode(values, rounding).tolist() == [reference(v, subnormal, rounding) for v in values]
+    assert affine(8, 1, 2**63 - 1).encode([5.0]).tolist() == [127]
+    assert affine(8, 1, -(2**63)).encode([-5.0]).tolist() == [-128]
+    assert affine(8, 1, 2**63 - 1).encode([5.0], overflow="wrap").tolist() == [4]
+    assert affine(8, 1e300, 10**400).encode([1.0]).tolist() == [127]
+
+
 def test_binary_codes_are_signs():
     assert binary().encode([-1, -0.1, 0, 0.1, 1], "half_up").tolist() == [0, 0, 1, 1, 1]
     assert binary().encode([-1, -0.1, 0, 0.1, 1], "half_even").tolist() == [0, 0, 0, 1, 1]
@@ -209,8 +220,9 @@ def test_forbid_raises_where_the_first_value_is_out_of_range():
 
 
 def test_every_channel_has_its_own_scale_and_zero_point():
-    format = affine(8, (0.5, 0.25, Fraction(1, 3)), (0, 10, Fraction(1, 2)), axis=1)
-    values = np.linspace(-3, 3, 24).reshape(2, 3, 4)
+    format = affine(8, (0.5, Fraction(1, 5), Fraction(1, 3)), (0, 10, Fraction(1, 2)), axis=1)
+    ties = np.array([-1.5, -1, -0.5, -0.125, 0.125, 0.5, 1, 1.5]).reshape(2, 1, 4)
+    values = np.broadcast_to(ties, (2, 3, 4))  # the same ones in every channel
     got = format.encode(values, "half_up")
     for index in np.ndindex(values.shape):
         assert got[index] == reference(float(values[index]), format, "half_up", channel=index[1]), index
@@ -260,6 +272,11 @@ def test_integers_past_float64_keep_every_bit():
     assert fixed(64, 0, signed=False).encode(np.array([2**64 - 1], np.uint64)).tolist() == [2**64 - 1]
     assert fixed(64, 0).encode([2.0**63, -(2.0**63), 2.0**62]).tolist() == [2**63 - 1, -(2**63), 2**62]
     assert fixed(63, 0).encode([2.0**62, -(2.0**62) - 1024]).tolist() == [2**62 - 1, -(2**62)]
+    for bits in (62, 63, 64, 65):
+        unsigned = fixed(bits, 0, signed=False)
+        assert unsigned.encode([-1.0, 1.0]).tolist() == [0, 1]
+        assert unsigned.encode([-1.0, 1.0], overflow="wrap").tolist() == [2**bits - 1, 1]
+        assert unsigned.encode([-1.0], overflow="wrap", kept=2).tolist() == [2**bits - 1]
     assert fixed(62, 0).encode([2.0**61, -(2.0**61)]).tolist() == [2**61 - 1, -(2**61)]
 
 
@@ -301,6 +318,18 @@ def test_draws_of_an_array_are_the_numbered_draws():
         assert draws(seed, 50).tolist() == [draw64(seed, 0, i) for i in range(50)]
 
 
+def test_stochastic_codes_beside_the_deciding_draw_are_exact():
+    decided = set()
+    for seed in range(100):
+        draw = draw64(seed, 0, 0)
+        edge = float(1 - Fraction(draw, 2**64))  # from here on the code is 1
+        for value in (np.nextafter(edge, 0.0), edge, np.nextafter(edge, 2.0)):
+            want = reference(float(value), fixed(8, 0), "stochastic", draw=draw)
+            assert fixed(8, 0).encode([value], "stochastic", seed=seed).tolist() == [want], (seed, value)
+            decided.add((float(value) + draw * 2.0**-64 >= 1, want))
+    assert (True, 0) in decided  # float64 would have been wrong
+
+
 def test_stochastic_codes_average_to_the_value_and_repeat_by_seed():
     values = np.full(100_000, 0.3)
     codes = fixed(8, 0).encode(values, "stochastic", seed=1)
@@ -329,6 +358,9 @@ def test_per_channel_codes_decode_by_channel():
     format = affine(8, (0.5, Fraction(1, 3)), (0, Fraction(1, 2)), axis=1)
     assert format.decode([[2, 2], [4, -1]]).tolist() == [[1.0, 0.5], [2.0, -0.5]]
     assert format.decode_exact([[2, 2]]).tolist() == [[1, Fraction(1, 2)]]
+    deep = affine(8, (0.5, Fraction(1, 3)), axis=1)
+    want = [[[0, Fraction(1, 2), 1], [1, Fraction(4, 3), Fraction(5, 3)]]]
+    assert deep.decode_exact(np.arange(6).reshape(1, 2, 3)).tolist() == want
     wide = affine(90, (Fraction(1, 3), Fraction(1)), axis=0)
     assert wide.decode([3 * 2**80, 2**80 + 1]).tolist() == [2.0**80, 2.0**80]
 

@@ -160,9 +160,17 @@ def _two_step(acc: int, scaler: TwoStepMultiplier, m: int, e: int, draw: int) ->
     return round_shift(fit(high, bits, True, Overflow.saturate), max(-e, 0), scaler.second, draw)
 
 
+def _to_float(acc: Any, fl: type) -> Any:
+    """Round a whole number to a float once; numpy would go through binary64 on its way to binary32."""
+    if isinstance(acc, int):
+        beyond = max(abs(acc).bit_length() - np.finfo(fl).nmant - 1, 0)
+        acc = round_shift(acc, beyond, Rounding.half_even) << beyond
+    return fl(acc)
+
+
 def _float(acc: Any, scaler: Float, c: float, zero_point: Fraction | int, draw: int, bias: float) -> Any:
     fl = scaler.dtype
-    value = fl(acc)
+    value = _to_float(acc, fl)
     if bias:
         value = fl(value + fl(bias))
     value = fl(value / fl(c)) if scaler.by == "divide" else fl(value * fl(c))

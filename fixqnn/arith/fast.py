@@ -43,20 +43,20 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @njit(inline="always")
-def round_shift(x, shift, add, if_negative, if_odd, flip):  # noqa: ANN001, ANN201
+def round_shift(x, shift, add, if_negative, if_odd, flip):
     """x / 2^shift, rounded by the mode that the constants stand for."""
     return (x + add + ((x >> 63) & if_negative) + (((x >> shift) ^ flip) & if_odd)) >> shift
 
 
 @njit(inline="always")
-def store(x, first, last, low, rest, above, below):  # noqa: ANN001, ANN201
+def store(x, first, last, low, rest, above, below):
     """What a register holds after it was asked to hold x."""
     inside = (x >= first) & (x <= last)
     return x if inside else ((x - low) & rest) + (above if x > last else below)
 
 
 @njit(inline="always")
-def mix(z):  # noqa: ANN001, ANN201
+def mix(z):
     """Finalise as splitmix64 does (Steele, Lea, Flood 2014)."""
     z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
@@ -64,13 +64,13 @@ def mix(z):  # noqa: ANN001, ANN201
 
 
 @njit(inline="always")
-def draw64(key, counter):  # noqa: ANN001, ANN201
+def draw64(key, counter):
     """Draw number `counter` of the sequence `key`: 64 random bits."""
     return mix(key + uint64(GOLDEN) * (counter + uint64(1)))
 
 
 @njit(inline="always")
-def round_up(rest, odd, negative, flags):  # noqa: ANN001, ANN201
+def round_up(rest, odd, negative, flags):
     """Whether a magnitude is rounded away from zero.
 
     `rest` is −1, 0, 1 as what was cut off compares to half (−2: nothing was cut off), `flags` from `mode_flags`.
@@ -79,6 +79,25 @@ def round_up(rest, odd, negative, flags):  # noqa: ANN001, ANN201
     tie = (tie_negative if negative else tie_positive) | (tie_odd if odd else tie_even)
     any_rest = any_negative if negative else any_positive
     return ((rest == 1) & nearest) | ((rest == 0) & tie) | ((rest > -2) & any_rest)
+
+
+@njit(inline="always")
+def goes_up(v, if_positive, if_negative):
+    """1 where a number that is no integer goes to the integer above it."""
+    return 1 - if_negative if v < 0 else if_positive
+
+
+@njit(inline="always")
+def undecided(v, margin, nearest):
+    """Whether the rounding of a number known up to `margin` is open."""
+    distance = abs(v - np.rint(v))
+    return (distance + margin >= 0.5) if nearest else (distance <= margin)
+
+
+@njit(inline="always")
+def decided(v, nearest, if_positive, if_negative):
+    """Round a number that is no integer and no tie."""
+    return np.rint(v) if nearest else np.floor(v) + goes_up(v, if_positive, if_negative)
 
 
 def sequence_key(seed: int, stream: int) -> np.uint64:

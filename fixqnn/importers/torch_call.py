@@ -30,11 +30,15 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """An array that does not depend on the inputs: float64, or integers. `turned`: the matrix that it is the transpose of."""
+    """An array that does not depend on the inputs: float64, or integers. `name` is the name it gets if it is used.
+
+    `turned`: the matrix that it is the transpose of, if any. `samples`: it stands for one such array per sample (axis 0 is 1).
+    """
 
     name: str
     array: np.ndarray
     turned: Constant | None = None
+    samples: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,11 +46,11 @@ class Constant:
         return self.array.shape
 
 
-class BatchSize:
-    """Stands where an argument is a number that depends on the batch size."""
+class RunTimeNumber:
+    """Stands where an argument is a number that is only known when the model runs, such as the batch size."""
 
     def __repr__(self) -> str:
-        return "(a number that depends on the batch size)"
+        return "known only at run time"
 
 
 class Unsupported(Exception):
@@ -65,12 +69,21 @@ class Draft:
     nodes: dict[str, Node] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    _kept: dict[int, str] = field(default_factory=dict)
 
     def name(self, wish: str) -> str:
         """Reserve the wished name, or the name with the first free suffix."""
         name = free_name(wish, self.taken)
         self.taken.add(name)
         return name
+
+    def keep(self, constant: Constant) -> str:
+        """Take a constant into the graph, once however often it is read, and return its name there."""
+        key = id(constant.array)  # the array lives on in `constants`, so its id stays its own
+        if key not in self._kept:
+            self._kept[key] = self.name(constant.name)
+            self.constants[self._kept[key]] = constant.array
+        return self._kept[key]
 
 
 class Call:
@@ -133,7 +146,7 @@ class Call:
         array = np.asarray(array, dtype=np.float64)
         if not np.isfinite(array).all():
             raise Unsupported(f"its {role} holds infinities or NaN", "finite numbers")
-        return Constant(self._draft.name(f"{self.name}.{role}"), array)
+        return Constant(f"{self.name}.{role}", array)
 
     def emit(self, op: str | Op, *inputs: Activation | Constant | None, part: str = "", **attributes: Any) -> Activation:
         """Add a node and return its value.
@@ -157,10 +170,8 @@ class Call:
         else:
             name = self._draft.name(self._wish) if self._final else self.name
             self._final = True
-        for x in given:
-            if isinstance(x, Constant):
-                self._draft.constants[x.name] = x.array
-        self._draft.nodes[name] = Node(name, record, tuple(x.name for x in given), attributes=attributes)
+        names = tuple(self._draft.keep(x) if isinstance(x, Constant) else x.name for x in given)
+        self._draft.nodes[name] = Node(name, record, names, attributes=attributes)
         return Activation(name, shape)
 
 
@@ -171,4 +182,4 @@ def number(value: Any, what: str) -> float:
     """Return a finite Python number, or refuse."""
     if isinstance(value, (int, float)) and isfinite(value):
         return float(value)
-    raise Unsupported(f"its {what} is {value}, no number fixed in the model", f"a fixed, finite {what}")
+    raise Unsupported(f"its {what} is {value!r}, not a number fixed in the model", f"a fixed, finite {what}")

@@ -10,8 +10,10 @@ import numpy as np
 from fixqnn.importers.torch_call import Activation, Call, Constant, Unsupported
 from fixqnn.rewrite.fold_batch_norm import BATCH_NORM
 
+Ints = tuple[int, ...]
 
-def per_axis(value: Any, axes: int) -> tuple[int, ...]:
+
+def per_axis(value: Any, axes: int) -> Ints:
     """Return one integer per spatial axis; torch writes a single one for all."""
     numbers = tuple(value) if isinstance(value, Sequence) else (value,)
     if not all(isinstance(n, int) for n in numbers):
@@ -82,9 +84,7 @@ def conv(call: Call) -> Activation:
     return call.emit("conv", call.activation("input"), weight, call.parameter("bias"), **attributes)
 
 
-def transposed(
-    call: Call, weight: Constant, axes: int, stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Activation:
+def transposed(call: Call, weight: Constant, axes: int, stride: Ints, dilation: Ints) -> Activation:
     """Transposed convolution."""
     attributes = {
         "stride": stride,
@@ -120,10 +120,9 @@ def several(call: Call, result: Activation) -> Any:
     return result if len(call.shapes) == 1 else (result, *(None,) * (len(call.shapes) - 1))
 
 
-def window(call: Call) -> tuple[Activation, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def window(call: Call, axes: int) -> tuple[Activation, Ints, Ints, Ints, Ints]:
     """Return what pools have in common: x, kernel, stride, padding, dilation."""
     x = call.activation("self")
-    axes = int(call.operator.split(".")[1].split("_with")[0][-2])
     if x.rank != axes + 2:
         raise Unsupported("its input has no batch axis", "an input (N, C, *spatial)")
     kernel = per_axis(call["kernel_size"], axes)
@@ -131,24 +130,24 @@ def window(call: Call) -> tuple[Activation, tuple[int, ...], tuple[int, ...], tu
     return x, kernel, stride, per_axis(call["padding"], axes), per_axis(call.get("dilation", 1), axes)
 
 
-def reach(call: Call, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]):
+def reach(call: Call, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> list[int]:
     """Return how far the last window reaches past the declared padding, per axis: above 0 only with ceil_mode."""
     sizes = zip(call.activation("self").shape[2:], call.shape[2:], kernel, stride, padding, dilation, strict=True)
     return [max(0, (out - 1) * s + d * (k - 1) + 1 - (size + 2 * p)) for size, out, k, s, p, d in sizes]
 
 
-def max_pool(call: Call) -> Any:
+def max_pool(call: Call, axes: int) -> Any:
     """Largest value of each window; ceil_mode becomes padding after, which never wins."""
-    x, *numbers = window(call)
+    x, *numbers = window(call, axes)
     kernel, stride, padding, dilation = numbers
     pairs = tuple((p, p + extra) for p, extra in zip(padding, reach(call, *numbers), strict=True))
     attributes = {"kernel": kernel, "stride": stride, "padding": pairs, "dilation": dilation}
     return several(call, call.emit("max_pool", x, **attributes))
 
 
-def average_pool(call: Call) -> Activation:
+def average_pool(call: Call, axes: int) -> Activation:
     """Mean of each window."""
-    x, *numbers = window(call)
+    x, *numbers = window(call, axes)
     kernel, stride, padding, _ = numbers
     extra = reach(call, *numbers)
     include = bool(call["count_include_pad"]) and any(padding)
@@ -175,7 +174,7 @@ def adaptive_max_pool(call: Call) -> Any:
     return several(call, call.emit("max_pool", x, kernel=kernel, **attributes))
 
 
-def axes_of(x: Activation, dim: Any) -> tuple[int, ...]:
+def axes_of(x: Activation, dim: Any) -> Ints:
     """Return axes as positive numbers, the batch refused."""
     listed = range(x.rank) if dim is None or dim == [] else dim if isinstance(dim, Sequence) else [dim]
     axes = tuple(sorted(axis % x.rank for axis in listed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from fixqnn.arith.exact import add_up
 from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.dot import FLOAT32_BOUND, FLOAT64_BOUND, float_sum, self_test
-from fixqnn.kernels.gather import Window, gather_rows
+from fixqnn.kernels.gather import Window, gather_columns, gather_rows
 from fixqnn.kernels.plan import Plan, choose, extent
 from fixqnn.kernels.rescale import element_draw
 from fixqnn.kernels.stepwise import fold_tiles, tiles
@@ -21,6 +21,7 @@ from fixqnn.kernels.wide import wide
 from fixqnn.modes import Rounding
 
 SCRATCH = 1 << 16  # words of a block of gathered rows: stays in the second-level cache
+POSITIONS = 512  # output positions of a block that has positions in its lanes
 
 
 @dataclass
@@ -203,70 +204,106 @@ class Contraction:
         return any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in [*self._places(), self.bound.bias_register])
 
     def _step_by_step(self, x: np.ndarray, group: int, run: Run, first_row: int, acc: np.ndarray) -> None:
-        window, terms = self.window, self.window.terms
-        lanes = slice(group * window.outputs, (group + 1) * window.outputs)
-        places, _ = self._constants
-        kinds = places.shape[0]
-        counts = np.zeros((2, kinds, window.outputs), np.int64)
-        first = np.full((kinds, window.outputs), -1, np.int64)
-        block = max(1, min(window.positions, SCRATCH // max(terms, 1)))
-        narrow = self.plan.path == "stepwise"
-        rows = np.empty((block, terms), np.int32 if narrow else np.int64)
+        lanes = slice(group * self.window.outputs, (group + 1) * self.window.outputs)
+        kinds = len(self._constants[0])
+        counts = np.zeros((2, kinds, self.window.outputs), np.int64)
+        first = np.full((kinds, self.window.outputs), -1, np.int64)
         x = np.ascontiguousarray(x)
+        work = self._narrow if self.plan.path == "stepwise" else self._wide
         for n in range(x.shape[0]):
-            for p in range(0, window.positions, block):
-                part = rows[: min(block, window.positions - p)]
-                gather_rows(x[n], window.integers, self.walk, group, window.channels, p, self.scale, self.offset, self.padding, part)
-                row0 = first_row + n * window.positions + p
-                work = self._narrow if narrow else self._wide
-                acc[n, lanes, p : p + len(part)] = work(part, group, run, row0, counts, first).T
+            work(x[n], group, run, first_row + n * self.window.positions, acc[n, lanes], counts, first)
         self._report(x, run, lanes, first_row, counts, first)
+
+    def _blocks(self, width: int) -> Iterator[tuple[int, int]]:
+        """Output positions in blocks of at most `width`."""
+        for p in range(0, self.window.positions, width):
+            yield p, min(p + width, self.window.positions)
+
+    def _gather(self, how: Callable[..., None], sample: np.ndarray, group: int, position: int, out: np.ndarray) -> np.ndarray:
+        window = self.window
+        how(sample, window.integers, self.walk, group, window.channels, position, self.scale, self.offset, self.padding, out)
+        return out
 
     def _bias_of(self, group: int) -> np.ndarray:
         o = self.window.outputs
         return np.array(self.bias[group * o : (group + 1) * o] or (0,) * o, np.int64)
 
-    def _wide(self, rows: np.ndarray, group: int, run: Run, row0: int, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def _wide(
+        self, sample: np.ndarray, group: int, run: Run, row0: int, acc: np.ndarray, counts: np.ndarray, first: np.ndarray
+    ) -> None:
         places, used = self._constants
-        acc = np.empty((len(rows), self.window.outputs), np.int64)
-        last = len(self.bound.stages) - 1
+        window = self.window
         bias_first = bool(self.bias) and self.bound.bias == "first"
-        flush = self.flush.copy()
         key = sequence_key(run.seed, run.stream) if self._random else None
-        wide(
-            rows, self.panels[group], self._bias_of(group), places, used, last, bias_first, int(self.xnor), flush,
-            key, row0, group * self.window.outputs, self.outputs, acc, counts, first,
-        )  # fmt: skip
-        return acc
+        width = max(1, SCRATCH // max(window.terms, 1))
+        for p, q in self._blocks(width):
+            rows = self._gather(gather_rows, sample, group, p, np.empty((q - p, window.terms), np.int64))
+            totals = np.empty((q - p, window.outputs), np.int64)
+            wide(
+                rows, self.panels[group], self._bias_of(group), places, used, len(self.bound.stages) - 1, bias_first,
+                int(self.xnor), self.flush, key, row0 + p, group * window.outputs, self.outputs, totals, counts, first,
+            )  # fmt: skip
+            acc[:, p:q] = totals.T
 
     @cached_property
-    def _narrow_weights(self) -> np.ndarray:
-        kind = np.int16 if np.abs(self.panels).max(initial=0) < 1 << 15 else np.int32
-        return self.panels.astype(kind)
+    def _merges(self) -> bool:
+        """Whether the outer registers are proved inert, so that tile totals may simply be added in 32 bits."""
+        inner, outer = self.bound.stages[0], self.bound.stages[1:]
+        if any(s.out for s in self.bound.stages) or any(s.register.drop for s in outer) or self.bound.bias_register.drop:
+            return False
+        tile = max(-inner.register.register.low, inner.register.register.high)
+        most = tile * (int((self.flush > 0).sum()) + 1) + max(map(abs, self.bias), default=0)
+        return all(most <= s.register.register.high for s in outer) and most < 1 << 31
 
-    def _narrow(self, rows: np.ndarray, group: int, run: Run, row0: int, counts: np.ndarray, first: np.ndarray) -> np.ndarray:
-        places, used = self._constants
-        register = self.bound.stages[0].register.register
-        ends = np.flatnonzero(self.flush > 0)
-        bounds = np.append(0, ends + 1) if len(self.bound.stages) > 1 else np.array([0, self.window.terms])
-        lanes, single = self.window.outputs, len(self.bound.stages) == 1
+    def _narrow(
+        self, sample: np.ndarray, group: int, run: Run, row0: int, acc: np.ndarray, counts: np.ndarray, first: np.ndarray
+    ) -> None:
+        window = self.window
+        weights = self.panels[group]  # (terms, outputs)
+        by_position = window.outputs < 192 and window.positions >= 64
+        largest = max(abs(self.x_low), abs(self.x_high)) if by_position else int(np.abs(weights).max(initial=0))
+        kind = np.int16 if largest < 1 << 15 else np.int32
+        width = POSITIONS if by_position else max(1, SCRATCH // max(window.terms, 1))
+        scalars = np.ascontiguousarray(weights.T, np.int32) if by_position else None
+        vectors = None if by_position else weights.astype(kind)
         bias = self._bias_of(group)
-        start = (bias << max(-self.bound.bias_register.drop, 0)).astype(np.int32) if single else np.zeros(lanes, np.int32)
-        totals = np.empty((len(rows), len(bounds) - 1, lanes), np.int32)
-        under, over = np.empty((len(rows), lanes), np.int32), np.empty((len(rows), lanes), np.int32)
+        for p, q in self._blocks(width):
+            if by_position:
+                block = self._gather(gather_columns, sample, group, p, np.empty((window.terms, q - p), kind))
+                totals, hits = self._tiles(scalars, block, np.repeat(bias[:, None], q - p, 1))
+            else:
+                block = self._gather(gather_rows, sample, group, p, np.empty((q - p, window.terms), np.int32))
+                totals, hits = self._tiles(block, vectors, np.repeat(bias[None, :], q - p, 0))
+                totals, hits = totals.T, hits.swapaxes(2, 3)
+            acc[:, p:q] = totals
+            if hits.any():
+                counts += hits.sum(axis=3, dtype=np.int64)
+                touched = (hits[0] + hits[1]) > 0
+                fresh = touched.any(axis=2) & (first < 0)
+                first[fresh] = row0 + p + touched.argmax(axis=2)[fresh]
+
+    def _tiles(self, scalars: np.ndarray, vectors: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Totals (rows, lanes), and events (2, places, rows, lanes) below and above."""
+        places, used = self._constants
+        register, levels = self.bound.stages[0].register.register, len(self.bound.stages)
+        ends = np.flatnonzero(self.flush > 0) if levels > 1 else np.empty(0, np.int64)
+        bounds = np.append(0, ends + 1) if levels > 1 else np.array([0, self.window.terms])
+        shape = bias.shape
+        start = np.zeros(shape, np.int32)
+        if levels == 1 and self.bias:
+            start = (bias << max(-self.bound.bias_register.drop, 0)).astype(np.int32)
+        hits = np.zeros((2, len(places), *shape), np.int32)
         low, high = np.int32(register.low), np.int32(register.high)
-        tiles(rows, self._narrow_weights[group], bounds, low, high, start, single and bool(self.bias), totals, under, over)
-        acc = np.empty((len(rows), lanes), np.int64)
-        touched = np.zeros((len(rows), counts.shape[1], lanes), np.bool_)
-        outer = self.flush[ends] if not single else np.zeros(1, np.int64)
+        merge = self._merges
+        totals = np.empty((shape[0], 1 if merge else len(bounds) - 1, shape[1]), np.int32)
+        tiles(scalars, vectors, bounds, low, high, start, totals, hits[0, 1], hits[1, 1])
+        if merge:
+            return totals[:, 0] + bias if levels > 1 and self.bias else totals[:, 0], hits
+        outer = self.flush[ends] if levels > 1 else np.zeros(1, np.int64)
         bias_first = bool(self.bias) and self.bound.bias == "first"
-        fold_tiles(totals, bias, places, used, len(self.bound.stages) - 1, bias_first, outer, acc, counts, touched)
-        counts[0, 1] += under.sum(axis=0, dtype=np.int64)
-        counts[1, 1] += over.sum(axis=0, dtype=np.int64)
-        touched[:, 1] |= (under + over) > 0
-        fresh = touched.any(axis=0) & (first < 0)
-        first[fresh] = row0 + touched.argmax(axis=0)[fresh]
-        return acc
+        acc = np.empty(shape, np.int64)
+        fold_tiles(totals, bias, places, used, levels - 1, bias_first, outer, acc, hits)
+        return acc, hits
 
     # -- events ------------------------------------------------------------------------------------------------------
 

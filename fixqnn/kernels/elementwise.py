@@ -112,7 +112,7 @@ class Keep:
 
 
 @kernel
-def keep_all(x, row, random, kept, below, above):  # noqa: ANN001, ANN201
+def keep_all(x, row, random, kept, below, above):
     """Round and store every number; returns (sample, position, channel, number) of the first event, or −1 first."""
     shift, add, neg, odd, flip = row[SHIFT], row[ADD], row[IF_NEGATIVE], row[IF_ODD], row[FLIP]
     first, last, low, rest, up, down = row[FIRST], row[LAST], row[LOW], row[REST], row[ABOVE], row[BELOW]
@@ -177,15 +177,17 @@ class Estimate:
         """TooWide where float64 cannot hold the operands, or 62 bits the results."""
         if max(-self.a_low, self.a_high, -self.b_low, self.b_high).bit_length() > 53 or self.reach >= 1 << 60:
             raise TooWide(
-                f"a sum of up to ±{float(self.reach):.3g} output steps passes 62 bits; use narrower formats, or engine='exact'"
+                f"a sum of up to ±{float(self.reach):.3g} output steps passes 62 bits; "
+                "use narrower formats, or engine='exact'"
             )
 
     def fast(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Results for integer arrays that broadcast, int64."""
         self.check()
         # Each quotient's error is at most two roundings of its magnitude, the two additions one each of the sum of
-        # magnitudes: below 4.1·2⁻⁵³ of `reach` in all; we allow 2⁻⁵⁰, as the reach itself is rounded.
-        margin = float(self.reach) * 2.0**-50
+        # magnitudes: below 4.1·2⁻⁵³ of `reach` in all; we allow 2⁻⁵⁰, as the reach itself is rounded, and the same
+        # again for subnormals.
+        margin = float(self.reach) * 2.0**-50 + 2.0**-1000
         value = a * float(Fraction(self.left, self.bottom)) + b * float(Fraction(self.right, self.bottom))
         if self.offset:
             value += float(Fraction(self.offset, self.bottom))
@@ -194,7 +196,8 @@ class Estimate:
         flags = np.array(mode_flags(self.rounding), np.int64)
         if round_estimates(value.reshape(-1), margin, flags, rounded.reshape(-1), doubtful.reshape(-1)):
             where = np.nonzero(doubtful)
-            rounded[where] = self._exactly(np.broadcast_to(a, value.shape)[where], np.broadcast_to(b, value.shape)[where])
+            a, b = (np.broadcast_to(operand, value.shape)[where] for operand in (a, b))
+            rounded[where] = self._exactly(a, b)
         return rounded
 
     def _exactly(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -209,7 +212,7 @@ class Estimate:
 
 
 @kernel
-def round_estimates(value, margin, flags, rounded, doubtful):  # noqa: ANN001, ANN201
+def round_estimates(value, margin, flags, rounded, doubtful):
     """Round what is farther than `margin` from every integer and half; mark and count the rest."""
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     found = 0

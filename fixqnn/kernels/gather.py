@@ -109,33 +109,56 @@ def window_of(
 
 
 @kernel
-def gather_rows(x, window, walk, group, channels, position, scale, offset, padding, rows):  # noqa: ANN001, ANN201
-    # rows[r, k] = the operand that term k meets at output position `position + r` of one sample, or `padding`
+def gather_rows(x, window, walk, group, channels, position, scale, offset, padding, rows):
+    """rows[r, k] = the operand that term k meets at output position `position + r` of one sample, or `padding`."""
     size_d, size_h, size_w = window[0], window[1], window[2]
-    stride_d, stride_h, stride_w = window[6], window[7], window[8]
-    step_d, step_h, step_w = window[9], window[10], window[11]
-    before_d, before_h, before_w = window[12], window[13], window[14]
     out_h, out_w = window[16], window[17]
-    transposed = window[18]
     for r in range(rows.shape[0]):
         p = position + r
         ow = p % out_w
         oh = p // out_w % out_h
         od = p // (out_w * out_h)
         for k in range(rows.shape[1]):
-            if transposed:
-                d = od + before_d - walk[1, k] * step_d
-                h = oh + before_h - walk[2, k] * step_h
-                w = ow + before_w - walk[3, k] * step_w
-                on_grid = (d % stride_d == 0) & (h % stride_h == 0) & (w % stride_w == 0)
-                d, h, w = d // stride_d, h // stride_h, w // stride_w
-            else:
-                on_grid = True
-                d = od * stride_d - before_d + walk[1, k] * step_d
-                h = oh * stride_h - before_h + walk[2, k] * step_h
-                w = ow * stride_w - before_w + walk[3, k] * step_w
-            inside = (d >= 0) & (d < size_d) & (h >= 0) & (h < size_h) & (w >= 0) & (w < size_w) & on_grid
-            if inside:
+            d = input_place(od, walk[1, k], window, 0)
+            h = input_place(oh, walk[2, k], window, 1)
+            w = input_place(ow, walk[3, k], window, 2)
+            if (d >= 0) & (d < size_d) & (h >= 0) & (h < size_h) & (w >= 0) & (w < size_w):
                 rows[r, k] = scale * x[group * channels + walk[0, k], d, h, w] - offset
             else:
                 rows[r, k] = padding
+
+
+@kernel
+def gather_columns(x, window, walk, group, channels, position, scale, offset, padding, columns):
+    """columns[k, p] = the operand that term k meets at output position `position + p` of one sample, or `padding`."""
+    size_d, size_h, size_w = window[0], window[1], window[2]
+    out_h, out_w = window[16], window[17]
+    for k in range(columns.shape[0]):
+        image = x[group * channels + walk[0, k]]
+        target = columns[k]
+        p = 0
+        while p < target.size:
+            q = position + p
+            ow = q % out_w
+            d = input_place(q // (out_w * out_h), walk[1, k], window, 0)
+            h = input_place(q // out_w % out_h, walk[2, k], window, 1)
+            run = min(out_w - ow, target.size - p)
+            if (d >= 0) & (d < size_d) & (h >= 0) & (h < size_h):
+                line = image[d, h]
+                for i in range(run):
+                    w = input_place(ow + i, walk[3, k], window, 2)
+                    target[p + i] = scale * line[w] - offset if (w >= 0) & (w < size_w) else padding
+            else:
+                for i in range(run):
+                    target[p + i] = padding
+            p += run
+
+
+@kernel
+def input_place(out, tap, window, axis):
+    """Where an output place and a tap of the window meet the input along an axis; −1 between the inputs of a transposed window."""
+    stride, step, before = window[6 + axis], window[9 + axis], window[12 + axis]
+    if window[18]:
+        place = out + before - tap * step
+        return place // stride if place % stride == 0 else -1
+    return out * stride - before + tap * step

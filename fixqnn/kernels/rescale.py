@@ -22,6 +22,7 @@ from fixqnn.arith.fast import (
     LOW,
     REST,
     WIDEST,
+    decided,
     draw64,
     kernel,
     mode_flags,
@@ -31,6 +32,7 @@ from fixqnn.arith.fast import (
     sequence_key,
     shift_constants,
     store,
+    undecided,
 )
 from fixqnn.errors import DoesNotFit, TooWide
 from fixqnn.events import Counter, Run, Witness
@@ -117,11 +119,11 @@ class Rescale:
         if self._fast is None:
             self._fast = self._choose()
         channels = acc.shape[1]
-        codes = np.empty(acc.shape, np.int64)
+        codes = np.empty(acc.shape, self.out.code_dtype)
         below, above = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
         self._fast(acc, codes, run, below, above)
         first = None
-        if below.any() or above.any():
+        if (below.any() or above.any()) and not run.has_witness("output"):
             first = self._witness(acc, codes, run, position)
         run.note("output", self.register, below, above, first)
         return codes
@@ -133,12 +135,13 @@ class Rescale:
         saturates = register.overflow in ("saturate", "saturate_symmetric", "forbid")
         for n in range(acc.shape[0]):
             chosen = (codes[n] == register.low) | (codes[n] == register.high) if saturates else np.ones(codes[n].shape, bool)
-            for p, c in np.argwhere(chosen.T):
-                element = ((run.first_sample + n) * positions + p) * channels + c
-                draw = element_draw(key, int(element), self.terms, self.places)
-                stored, asked = self.exact(_whole(acc[n, c, p]), int(c), int(element), run, draw)
-                if stored != asked:
-                    return Witness(run.first_sample + n, position(int(p)), int(c), -1, asked)
+            for p in np.flatnonzero(chosen.any(axis=0)).tolist():
+                for c in np.flatnonzero(chosen[:, p]).tolist():
+                    element = ((run.first_sample + n) * positions + p) * channels + c
+                    draw = element_draw(key, element, self.terms, self.places)
+                    stored, asked = self.exact(_whole(acc[n, c, p]), c, element, run, draw)
+                    if stored != asked:
+                        return Witness(run.first_sample + n, position(p), c, -1, asked)
         return None
 
     # -- choosing a kernel -------------------------------------------------------------------------------------------
@@ -271,6 +274,8 @@ class Rescale:
         return decided
 
     def _divide(self) -> Callable[..., None]:
+        if Rounding.stochastic in (self.scaler.rounding, getattr(self.scaler.then, "rounding", None)):
+            return self._redo_all
         count, flags = self.constants, np.array(mode_flags(self.scaler.rounding), np.int64)
         divisors = np.array([c for c, _ in count], np.int64)
         then = Rescale(self.scaler.then, tuple(c for _, c in count), self.out, self.bound, self.zero_point)
@@ -312,15 +317,16 @@ def element_draw(key: int, element: int, terms: int, places: int) -> Callable[[i
     return draw
 
 
-def _whole(acc: Any) -> int:
-    return int(acc)
+def _whole(acc: Any) -> int | float:
+    """The number itself: a whole one as a Python integer, an operand's float as it is."""
+    return float(acc) if isinstance(acc, np.floating) and not acc.is_integer() else int(acc)
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def fill_random(key, first_sample, places, place, terms, random):  # noqa: ANN001, ANN201
+def fill_random(key, first_sample, places, place, terms, random):
     samples, channels, positions = random.shape
     for n in range(samples):
         for c in range(channels):
@@ -331,7 +337,7 @@ def fill_random(key, first_sample, places, place, terms, random):  # noqa: ANN00
 
 
 @kernel
-def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above):  # noqa: ANN001, ANN201
+def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above):
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
     samples, channels, positions = acc.shape
     for n in range(samples):
@@ -340,12 +346,13 @@ def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above
             mc, s, add, neg, odd, flip, o = m[i], rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], rows[i, 4], offset[i]
             under = np.int64(0)
             over = np.int64(0)
+            source, target = acc[n, c], y[n, c]
             for p in range(positions):
-                value = np.int64(acc[n, c, p]) * mc + o
+                value = np.int64(source[p]) * mc + o
                 if random is not None and s > 0:
                     value += np.int64(random[n, c, p] >> np.uint64(64 - s))
                 value = round_shift(value, s, add, neg, odd, flip) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
+                target[p] = store(value, first, last, low, rest, up, down)
                 under += np.int64(value < first)
                 over += np.int64(value > last)
             below[c] += under
@@ -353,7 +360,7 @@ def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above
 
 
 @kernel
-def rescale_split(acc, m, rows, zero, output, y, below, above):  # noqa: ANN001, ANN201
+def rescale_split(acc, m, rows, zero, output, y, below, above):
     # acc·m past 62 bits: with acc = hi·2^24 + lo the low 24 bits of lo·m only say "and a little more", in one last bit.
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
     samples, channels, positions = acc.shape
@@ -373,7 +380,7 @@ def rescale_split(acc, m, rows, zero, output, y, below, above):  # noqa: ANN001,
 
 
 @kernel
-def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, above):  # noqa: ANN001, ANN201
+def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, above):
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
     half = np.int64(1) << (bits - 1)
     mask = (np.int64(1) << bits) - 1
@@ -384,13 +391,14 @@ def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, abo
             mc, l, s, add, neg, odd, flip = m[i], left[i], rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], rows[i, 4]
             under = np.int64(0)
             over = np.int64(0)
+            source, target = acc[n, c], y[n, c]
             for p in range(positions):
-                wrapped = ((np.int64(acc[n, c, p]) + half) & mask) - half
+                wrapped = ((np.int64(source[p]) + half) & mask) - half
                 wrapped = (((wrapped << l) + half) & mask) - half
                 high = round_shift(wrapped * mc, step[0], step[1], step[2], step[3], step[4])
                 high = min(max(high, -half), half - 1)
                 value = round_shift(high, s, add, neg, odd, flip) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
+                target[p] = store(value, first, last, low, rest, up, down)
                 under += np.int64(value < first)
                 over += np.int64(value > last)
             below[c] += under
@@ -398,7 +406,7 @@ def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, abo
 
 
 @kernel
-def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, below, above):  # noqa: ANN001, ANN201
+def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, below, above):
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     fl = factor.dtype.type
@@ -429,7 +437,7 @@ def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, bel
 
 
 @kernel
-def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above):  # noqa: ANN001, ANN201
+def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above):
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     samples, channels, positions = acc.shape
@@ -451,44 +459,49 @@ def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above
 
 
 @kernel
-def rescale_estimate(acc, factor, part, flags, zero, output, y, below, above, doubtful):  # noqa: ANN001, ANN201
+def rescale_estimate(acc, factor, part, flags, zero, output, y, below, above, doubtful):
     # float64 carries acc·R + part with a relative error of at most three roundings, 2^-51: an output is decided when
-    # every integer and every half lies farther than 2^-50 of the magnitude; the rest is listed, to be done exactly.
+    # every number at which its rounding changes lies farther than 2^-50 of the magnitude; the rest is listed, to be done
+    # exactly. Decided outputs are on no tie, so that all modes to the nearest agree on them.
     first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
+    nearest, if_positive, if_negative = flags[0], flags[5], flags[6]
     found = 0
     samples, channels, positions = acc.shape
+    size = abs(part)
     for n in range(samples):
         for c in range(channels):
             f = factor[c % factor.size]
+            source, target = acc[n, c], y[n, c]
+            under = np.int64(0)
+            over = np.int64(0)
+            doubts = np.int64(0)
             for p in range(positions):
-                scaled = np.float64(acc[n, c, p]) * f
+                scaled = np.float64(source[p]) * f
                 v = scaled + part
-                size = abs(v)
-                margin = (abs(scaled) + abs(part)) * 2.0**-50
-                whole = np.floor(size)
-                rest_of = size - whole
-                if size >= 2.0**49 or rest_of <= margin or rest_of >= 1.0 - margin or abs(rest_of - 0.5) <= margin:
-                    if acc[n, c, p] == 0 and part == 0.0:
-                        y[n, c, p] = store(zero, first, last, low, rest, up, down)
-                        below[c] += np.int64(zero < first)
-                        above[c] += np.int64(zero > last)
-                        continue
+                doubts += np.int64(undecided(v, (abs(scaled) + size) * 2.0**-50, nearest))
+                value = np.int64(decided(v, nearest, if_positive, if_negative)) + zero
+                target[p] = store(value, first, last, low, rest, up, down)
+                under += np.int64(value < first)
+                over += np.int64(value > last)
+            below[c] += under
+            above[c] += over
+            if doubts == 0:
+                continue
+            for p in range(positions):
+                scaled = np.float64(source[p]) * f
+                v = scaled + part
+                if undecided(v, (abs(scaled) + size) * 2.0**-50, nearest):
+                    value = np.int64(decided(v, nearest, if_positive, if_negative)) + zero
+                    below[c] -= np.int64(value < first)  # what the redo will count
+                    above[c] -= np.int64(value > last)
                     if found < doubtful.size:
                         doubtful[found] = (n * channels + c) * positions + p
                     found += 1
-                    continue
-                k = np.int64(whole)
-                k += round_up(1 if rest_of > 0.5 else -1, k & 1, v < 0, modes)
-                value = (-k if v < 0 else k) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
-                below[c] += np.int64(value < first)
-                above[c] += np.int64(value > last)
     return found
 
 
 @kernel
-def divide_round(acc, divisors, flags, mean):  # noqa: ANN001, ANN201
+def divide_round(acc, divisors, flags, mean):
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     samples, channels, positions = acc.shape
     for n in range(samples):

@@ -31,7 +31,7 @@ LANES = 128
 
 
 @kernel
-def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row0, channel0, channels, acc, counts, first):  # noqa: ANN001, ANN201
+def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row0, channel0, channels, acc, counts, first):
     """Fold rows of terms through the stages.
 
     x (rows, terms) and w (terms, lanes) are operands; `places` holds one row of register constants per place: product,
@@ -97,7 +97,7 @@ def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row
 
 
 @kernel
-def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index, places, number):  # noqa: ANN001, ANN202
+def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index, places, number):
     """Keep every lane of `carry` in a register on its way."""
     shift, add, neg, odd, flip, left = place[SHIFT], place[ADD], place[IF_NEGATIVE], place[IF_ODD], place[FLIP], place[LEFT]
     first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
@@ -112,7 +112,7 @@ def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index,
 
 
 @kernel
-def _enter(carry, total, place, adding, width, hits, key, row, channel0, channels, terms, index, places, number):  # noqa: ANN001, ANN202
+def _enter(carry, total, place, adding, width, hits, key, row, channel0, channels, terms, index, places, number):
     """Add every lane of `carry` to a running total and keep the sum."""
     shift, add, neg, odd, flip, left = place[SHIFT], place[ADD], place[IF_NEGATIVE], place[IF_ODD], place[FLIP], place[LEFT]
     first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
@@ -127,7 +127,7 @@ def _enter(carry, total, place, adding, width, hits, key, row, channel0, channel
 
 
 @kernel
-def random_part(key, element, terms, index, places, number, shift):  # noqa: ANN001, ANN201
+def random_part(key, element, terms, index, places, number, shift):
     """A random number below 2^shift, by its counter."""
     counter = (np.uint64(element) * np.uint64(terms + 2) + np.uint64(index)) * np.uint64(places) + np.uint64(number)
     return np.int64(draw64(key, counter) >> np.uint64(64 - shift))

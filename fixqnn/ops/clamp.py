@@ -30,7 +30,7 @@ def prepare(step: Step) -> dict[str, Any]:
     format = step.out_format
 
     def code(bound: float | None, open_end: int) -> int:
-        return open_end if bound is None else int(format.encode(bound, "half_away", "saturate", name=f"{step.name!r} bound"))
+        return open_end if bound is None else int(format.encode(bound, "half_away", "saturate", name="bound"))
 
     return {
         "lowest": code(step.attributes.get("low"), format.low),
@@ -50,7 +50,8 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compare all codes."""
-    return np.clip(x, step.constants["lowest"], step.constants["highest"]).astype(step.out_format.code_dtype, copy=False)
+    lowest, highest = step.constants["lowest"], step.constants["highest"]
+    return np.clip(x, lowest, highest).astype(step.out_format.code_dtype, copy=False)
 
 
 CLAMP = Op("clamp", shape, real, prepare, exact, fast)

@@ -1,14 +1,12 @@
-"""How op files see codes: as (samples, channels, positions), and as operands free of their zero point."""
+"""How op files that sum nothing see their codes: as (samples, channels, positions), in formats that agree."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import numpy as np
 
 from fixqnn.errors import BadInput, DoesNotFit
-from fixqnn.format import Format
 from fixqnn.ops.op import Step
 
 Shape = tuple[int | None, ...]
@@ -34,23 +32,6 @@ def position_of(shape: Sequence[int | None]) -> Callable[[int], tuple[int, ...]]
     return lambda p: tuple(int(i) for i in np.unravel_index(p, spatial))
 
 
-def operand_of(format: Format) -> tuple[int, int, Fraction]:
-    """Give (d, d·z, s / d): with d·code − d·z the operand is an integer also where the zero point is none.
-
-    >>> from fixqnn.format import binary
-    >>> operand_of(binary())
-    (2, 1, Fraction(1, 1))
-    """
-    zero = Fraction(format.zero_point)
-    return zero.denominator, zero.numerator, format.scale / zero.denominator
-
-
-def operand_range(format: Format) -> tuple[int, int]:
-    """Smallest and largest operand that codes of a format become."""
-    d, offset, _ = operand_of(format)
-    return d * format.low - offset, d * format.high - offset
-
-
 def broadcast(*shapes: Shape) -> Shape:
     """Shape of operands that meet as in numpy; the batch axis (None) may meet only a 1, or nothing.
 
@@ -63,27 +44,39 @@ def broadcast(*shapes: Shape) -> Shape:
         sizes = {s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0} - {1}
         if len(sizes) > 1 or (None in sizes and axis > 0):
             shown = " and ".join(map(str, shapes))
-            raise BadInput(f"shapes {shown} do not meet: axis {axis} of the result would be {sizes} (None is the batch)")
+            raise BadInput(f"shapes {shown} do not meet: axis {axis} of the result would be both of {sizes} (None: batch)")
         result.append(sizes.pop() if sizes else 1)
     return tuple(result)
 
 
 def check_one_scale(step: Step) -> None:
-    """Refuse activations whose channels differ in scale."""
+    """Refuse values whose channels differ in scale."""
     for name in (*step.inputs, step.output):
         if step.formats[name].per_channel:
             raise DoesNotFit(
-                f"{step.name!r} ({step.op.name}): {name!r} has the per-channel format {step.formats[name]}; "
-                f"{step.op.name} takes values with one scale per tensor"
+                f"{step.name} ({step.op.name}): {name!r} has one scale per channel, {step.formats[name]}; "
+                "give it one scale per tensor"
             )
 
 
 def check_one_format(step: Step) -> None:
-    """Refuse an operation that only moves or compares codes where its formats are not all the same."""
+    """Refuse formats that are not all the same, where codes only move or are compared."""
     check_one_scale(step)
     for name in step.inputs:
         if step.formats[name] != step.out_format:
             raise DoesNotFit(
-                f"{step.name!r} ({step.op.name}) only moves or compares codes, but {name!r} is {step.formats[name]} and "
+                f"{step.name} ({step.op.name}) only moves or compares codes, but {name!r} is {step.formats[name]} and "
                 f"{step.output!r} is {step.out_format}; put a requantize between them, or give both the same format"
             )
+
+
+def check_rounds(step: Step) -> None:
+    """Refuse, as the way to an output, a scaler that keeps the unrounded value of an operand."""
+    scaler = step.datapath
+    scaler = getattr(scaler, "scaler", scaler)
+    scaler = getattr(scaler, "then", scaler)
+    if getattr(scaler, "rounding", "") is None:
+        raise DoesNotFit(
+            f"{step.name} ({step.op.name}): {scaler!r} keeps the unrounded value, which is for operands; "
+            "an output needs a rounding"
+        )

@@ -26,15 +26,16 @@ def shape(x: Shape, *, kernel: Ints, stride: Ints, padding: Pairs, dilation: Int
         )
     if min(*kernel, *stride, *dilation) < 1 or any(n < 0 for pair in padding for n in pair):
         raise BadInput(
-            f"max_pool: kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1, padding {padding} at least 0"
+            f"max_pool: kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1, "
+            f"padding {padding} at least 0"
         )
     lengths = []
     for n, k, s, (before, after), d in zip(x[2:], kernel, stride, padding, dilation, strict=True):
         length = (n + before + after - d * (k - 1) - 1) // s + 1
         if length < 1:
-            raise BadInput(f"max_pool of {x}: a kernel of {kernel} with dilation {dilation} does not fit, padding {padding}")
+            raise BadInput(f"max_pool of {x}: kernel {kernel}, dilation {dilation}, does not fit with padding {padding}")
         if any(not any(0 <= i * s - before + j * d < n for j in range(k)) for i in range(length)):
-            raise BadInput(f"max_pool of {x}: padding {padding} is so wide that a window of {kernel} holds nothing else")
+            raise BadInput(f"max_pool of {x}: with padding {padding}, a window of {kernel} holds nothing else")
         lengths.append(length)
     return (*x[:2], *lengths)
 
@@ -52,7 +53,8 @@ def _take_larger(x: np.ndarray, y: np.ndarray, kernel: Ints, stride: Ints, paddi
     for offsets in itertools.product(*map(range, kernel)):
         into: list[slice] = [slice(None)] * 2
         source: list[slice] = [slice(None)] * 2
-        for offset, n, m, s, (before, _), d in zip(offsets, x.shape[2:], y.shape[2:], stride, padding, dilation, strict=True):
+        axes = zip(offsets, x.shape[2:], y.shape[2:], stride, padding, dilation, strict=True)
+        for offset, n, m, s, (before, _), d in axes:
             at = offset * d - before  # output i reads input i·s + at
             first = max(0, -(at // s))
             last = min(m, (n - 1 - at) // s + 1)

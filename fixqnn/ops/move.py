@@ -26,7 +26,8 @@ def reshape_shape(x: Shape, *, shape: Shape) -> Shape:
     if not x or not shape or shape[0] not in (None, x[0]) or any(n is None or n < 0 for n in shape[1:]):
         raise BadInput(f"reshape to {shape} from {x}: the new shape starts with None, the batch, and is whole after it")
     if math.prod(shape[1:]) != math.prod(x[1:]):
-        raise BadInput(f"reshape from {x} to {shape}: {math.prod(x[1:])} numbers per sample are not {math.prod(shape[1:])}")
+        had, wants = math.prod(x[1:]), math.prod(shape[1:])
+        raise BadInput(f"reshape from {x} to {shape}: {had} numbers per sample are not {wants}")
     return (x[0], *shape[1:])
 
 
@@ -35,7 +36,7 @@ def reshape_real(x: np.ndarray, *, shape: Shape) -> np.ndarray:
     return x.reshape(x.shape[0], *shape[1:])
 
 
-def reshape_source(place: tuple[int, ...], shapes: list[tuple[int, ...]], out: tuple[int, ...], *, shape: Shape) -> Source:
+def reshape_source(place: tuple[int, ...], shapes: list, out: tuple[int, ...], *, shape: Shape) -> Source:
     """Where a number of the output came from."""
     flat = 0
     for index, length in zip(place[1:], out[1:], strict=True):
@@ -179,7 +180,7 @@ def prepare(step: Step) -> dict[str, Any]:
     code = rational(value, "value") / format.scale + Fraction(format.zero_point)
     if code.denominator != 1 or not format.low <= code <= format.high:
         raise DoesNotFit(
-            f"{step.name!r} pads with {value}, which is no code of {format}; choose a format whose codes include {value}"
+            f"{step.name} pads with {value}, which is no code of {format}; choose a format whose codes include {value}"
         )
     return {"padding_code": int(code)}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixqnn.ops.elementwise import exact, fast, prepare
+from fixqnn.ops.elementwise import exact, prepare
 from fixqnn.ops.layout import Shape, broadcast
 from fixqnn.ops.op import Op
+from fixqnn.ops.pair import fast
 
 
 def shape(a: Shape, b: Shape) -> Shape:
@@ -15,7 +16,7 @@ def shape(a: Shape, b: Shape) -> Shape:
 
 
 def real(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a * b."""
+    """Multiply."""
     return np.multiply(a, b)
 
 

@@ -15,7 +15,7 @@ from fixqnn.ops.op import Op, Step
 def shape(x: Shape, *, factor: tuple[int, ...]) -> Shape:
     """(N, C, *spatial) with every spatial length times its factor."""
     if len(x) != len(factor) + 2 or any(f < 1 for f in factor):
-        raise BadInput(f"resize of {x} by {factor}: one whole factor of at least 1 for each of the {len(x) - 2} spatial axes")
+        raise BadInput(f"resize of {x} by {factor}: needs one whole factor of at least 1 per spatial axis")
     return (*x[:2], *(n * f for n, f in zip(x[2:], factor, strict=True)))
 
 

@@ -134,10 +134,10 @@ class _Constants:
         return affine(*(self.real(name) for name in norm.inputs[1:]), norm.attributes["epsilon"])
 
     def read_by(self, nodes: list[Node]) -> dict[str, np.ndarray | Tensor]:
-        """Return the constants that these nodes read."""
-        read = {name for node in nodes for name in node.inputs}
+        """Return the constants that these nodes read, in that order."""
         stay = {name: c for name, c in self.old.items() if name not in self.dropped}
-        return {name: c for name, c in {**stay, **self.new}.items() if name in read}
+        all_of_them = {**stay, **self.new}
+        return {name: all_of_them[name] for node in nodes for name in node.inputs if name in all_of_them}
 
 
 def _merge(layer: Node, norms: Sequence[Node], names: _Constants) -> Node:

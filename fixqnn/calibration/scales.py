@@ -1,0 +1,256 @@
+"""From a range to a scale: the formats of values and of weights.
+
+Every range contains 0. A range *fits* a format when neither end lies half a step or more beyond the codes, so that
+rounding to nearest clips nothing, however ties are broken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from fixqnn.calibration.observe import Observation
+from fixqnn.calibration.policy import Policy
+from fixqnn.errors import BadInput
+from fixqnn.format import Format, ternary
+from fixqnn.modes import bounds
+
+HALF = Fraction(1, 2)
+# Where the least squared error is sought: ranges shrink by this factor, until clipping alone costs more than the best
+# found; free scales are then tried at REFINED more places up to the next on each side.
+SHRINK = 2.0**-0.125
+REFINED = 7
+LEAST_FLOAT32, MOST_FLOAT32 = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+# ---------------------------------------------------------------------------------------------- formats of values
+def value_format(seen: Observation, policy: Policy, name: str) -> Format:
+    """Choose the format of a value.
+
+    A value that was always zero is taken to reach from −1 to 1: nothing is known of it, and a scale much wider would
+    also make the biases of what reads it coarse.
+    """
+    if seen.dead:
+        low, high = (0.0, 1.0) if policy.signed is False else (-1.0, 1.0)
+        return _fitted(low, high, policy, name)
+    if policy.activations == 1 and policy.style == "symmetric" and _is_signed(seen.low, policy):
+        return signs(seen.mean_size(), policy.scales, name)
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if policy.ranges == "percentile":
+        low, high = seen.within(policy.percentile, policy.style == "affine")
+    if policy.ranges == "mse":
+        return least_error(seen, lambda factor: _fitted(low * factor, high * factor, policy, name))
+    return _fitted(low, high, policy, name)
+
+
+def _is_signed(low: float, policy: Policy) -> bool:
+    return low < 0 if policy.signed == "auto" else policy.signed
+
+
+def _fitted(low: float, high: float, policy: Policy, name: str) -> Format:
+    """Find the finest format that a range fits, in the policy's style."""
+    if policy.style == "affine":
+        return spanning(low, high, policy.activations, policy.signed is not False, policy.scales, name)
+    signed = _is_signed(low, policy)
+    return centred(low if signed else 0.0, high, policy.activations, signed, False, policy.scales, name)
+
+
+def centred(low: float, high: float, bits: int, signed: bool, narrow_range: bool, scales: str, name: str) -> Format:
+    """Find the finest format with zero point 0 that [low, high] fits.
+
+    Parameters
+    ----------
+    low, high : float
+        The range; it contains 0.
+    bits : int
+        Width of a code.
+    signed, narrow_range : bool
+        As in Format.
+    scales : "power_of_two" or "free"
+        A free scale brings the larger magnitude onto the highest code.
+    name : str
+        What messages call the value.
+
+    Examples
+    --------
+    >>> centred(-1.0, 0.7, 8, True, False, "power_of_two", "x")
+    fixed(8, 7)
+    >>> centred(0.0, 6.0, 8, False, False, "power_of_two", "x")
+    fixed(8, 5, signed=False)
+    """
+    first, last = bounds(bits, signed, narrow_range)
+    ends = Fraction(low), Fraction(high)
+
+    def fits(scale: Fraction) -> bool:
+        return ends[1] / scale < last + HALF and ends[0] / scale > first - HALF
+
+    reach = max(-ends[0], ends[1]) or Fraction(1)
+    start = reach / max(last, 1)
+    return Format(bits, signed, _finest(start, fits, scales, name), 0, None, narrow_range)
+
+
+def spanning(low: float, high: float, bits: int, signed: bool, scales: str, name: str) -> Format:
+    """Find the finest format whose codes span [low, high], which contains 0; 0 is a code.
+
+    A free scale is (high − low) / (2^bits − 1). Where several zero points would do, the one nearest 0 is taken.
+
+    >>> spanning(-1.0, 3.0, 8, True, "power_of_two", "x")
+    affine(8, 0.015625, -64)
+    """
+    first, last = bounds(bits, signed)
+    ends = Fraction(low), Fraction(high)
+
+    def zero_points(scale: Fraction) -> tuple[int, int]:
+        """Smallest and largest zero point with which both ends fit; there is none if they cross."""
+        least = math.floor(first - HALF - ends[0] / scale) + 1
+        most = math.ceil(last + HALF - ends[1] / scale) - 1
+        return max(least, first), min(most, last)
+
+    def fits(scale: Fraction) -> bool:
+        least, most = zero_points(scale)
+        return least <= most
+
+    scale = _finest((ends[1] - ends[0] or Fraction(1)) / (last - first), fits, scales, name)
+    least, most = zero_points(scale)
+    return Format(bits, signed, scale, min(max(least, 0), most))
+
+
+def signs(size: float, scales: str, name: str) -> Format:
+    """Give the one-bit format ±s for numbers of mean magnitude `size`: s is where the squared error is least.
+
+    The error of ±s is s² − 2·s·size + constant, least at s = size (Rastegari et al., "XNOR-Net", 2016), and among
+    powers of two at the one nearest to it.
+
+    >>> signs(0.3, "power_of_two", "w")
+    affine(1, 0.5, 0.5, signed=False)
+    """
+    s = Fraction(size) if size else Fraction(1)
+    if scales == "power_of_two":
+        lower = _power_below(s)
+        s = lower if s - lower <= 2 * lower - s else 2 * lower
+    else:
+        s = _float32(s, name)
+    return Format(1, False, 2 * s, HALF)
+
+
+# --------------------------------------------------------------------------------------------- formats of weights
+def weight_format(array: np.ndarray, policy: Policy, axis: int | None, name: str) -> Format:
+    """Choose the format of weights: symmetric and signed, one scale for all, or one per channel along `axis`.
+
+    A channel of zeros is taken to reach from −1 to 1: its scale matters to its bias alone.
+    """
+    if axis is None:
+        return _weight_format(array, policy, name)
+    channels = [
+        _weight_format(channel, policy, f"{name}, channel {i}") for i, channel in enumerate(np.moveaxis(array, axis, 0))
+    ]
+    one = channels[0]
+    return Format(one.bits, one.signed, [f.scale for f in channels], one.zero_point, axis, one.narrow_range)
+
+
+def _weight_format(array: np.ndarray, policy: Policy, name: str) -> Format:
+    bits, narrow_range = policy.weights, policy.narrow_weights
+    low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
+    dead = low == high
+    if bits in (1, "binary"):
+        return signs(float(np.abs(array).mean()), policy.scales, name)
+    if bits == "ternary":
+        bits, narrow_range = 2, True
+    if dead:
+        return centred(-1.0, 1.0, bits, True, narrow_range, policy.scales, name)
+    if policy.weights == "ternary" or policy.weight_ranges == "mse":
+        seen = Observation.of(array)
+        found = least_error(
+            seen, lambda factor: centred(low * factor, high * factor, bits, True, narrow_range, policy.scales, name)
+        )
+        return ternary(found.scale) if policy.weights == "ternary" else found
+    return centred(low, high, bits, True, narrow_range, policy.scales, name)
+
+
+# ------------------------------------------------------------------------------------------- least squared error
+def least_error(seen: Observation, make: Callable[[float], Format]) -> Format:
+    """Find the format with the least mean squared error among those that `make` gives for shrunk ranges.
+
+    ``make(1.0)`` covers the whole range. Smaller factors clip more and round finer; the search ends where clipping
+    alone costs more than the best found.
+    """
+    best, best_error, best_factor = make(1.0), math.inf, 1.0
+    previous: Format | None = None
+    for factor in _shrinking():
+        form = make(factor)
+        if form == previous:
+            continue
+        previous = form
+        error, clipping = squared_error(seen, form)
+        if error < best_error:
+            best, best_error, best_factor = form, error, factor
+        if clipping > best_error:
+            break
+    if best.is_power_of_two:
+        return best
+    for part in range(-REFINED, REFINED + 1):
+        factor = min(1.0, best_factor * SHRINK ** (part / (REFINED + 1)))
+        form = make(factor)
+        error, _ = squared_error(seen, form)
+        if error < best_error:
+            best, best_error = form, error
+    return best
+
+
+def _shrinking() -> Iterator[float]:
+    return (SHRINK**i for i in range(8 * 64))
+
+
+def squared_error(seen: Observation, form: Format) -> tuple[float, float]:
+    """Mean squared error of rounding to the format, and the part of it that clipping makes.
+
+    Within a bin, numbers count as spread evenly, so that steps finer than a bin are judged fairly too: the integral of
+    the squared error over every bin, in closed form.
+    """
+    scale = float(form.scale)
+    low, high = float(form.real_low), float(form.real_high)
+    left, counts = seen.bins()
+    edges = np.stack([left, left + 2.0**seen.step])
+    inside = np.clip(edges, low, high) / scale
+    whole = np.rint(inside)
+    # One step holds ∫ t² dt from −1/2 to 1/2 = 1/12; what is left over, its own cube.
+    rounding = (whole / 12 + (inside - whole) ** 3 / 3) * scale**3
+    over, under = np.maximum(edges - high, 0), np.minimum(edges - low, 0)
+    clipping = over**3 / 3 + under**3 / 3
+    per_bin = counts / (2.0**seen.step * seen.count)
+    clipped = float(((clipping[1] - clipping[0]) * per_bin).sum())
+    return float(((rounding[1] - rounding[0]) * per_bin).sum()) + clipped, clipped
+
+
+# ---------------------------------------------------------------------------------------------- search for scales
+def _finest(start: Fraction, fits: Callable[[Fraction], bool], scales: str, name: str) -> Fraction:
+    """Find the smallest power of two that fits; or the smallest float32 from `start` on that fits."""
+    if scales == "power_of_two":
+        scale = _power_below(start)
+        while fits(scale / 2):
+            scale /= 2
+        while not fits(scale):
+            scale *= 2
+        return scale
+    scale = _float32(start, name)
+    while not fits(scale):
+        scale = Fraction(float(np.nextafter(np.float32(float(scale)), np.float32(np.inf))))
+    return scale
+
+
+def _power_below(value: Fraction) -> Fraction:
+    """Find the largest power of two up to a positive number."""
+    power = Fraction(2) ** (value.numerator.bit_length() - value.denominator.bit_length())
+    return power if power <= value else power / 2
+
+
+def _float32(value: Fraction, name: str) -> Fraction:
+    """Round to float32, as quantized models store scales; the smallest normal number at least."""
+    if value > MOST_FLOAT32:
+        raise BadInput(
+            f"{name!r} reaches so far that its scale {float(value):.4g} is beyond float32; scales='power_of_two' has no limit"
+        )
+    return Fraction(float(np.float32(max(float(value), LEAST_FLOAT32))))

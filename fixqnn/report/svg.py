@@ -1,0 +1,163 @@
+"""Three charts as inline SVG text. Layers run downwards, so that a deep network grows longer and a phone still reads it.
+
+Colours come from the page's style sheet by class (`series0` …), which is how a chart follows a dark page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from fixqnn.report.tables import show_count, show_number
+
+WIDTH = 360  # units of the drawing; a phone shows about one pixel per unit
+LABEL = 104  # room for the names of layers
+ROW = 22
+SERIES = 6  # colours and marks there are; later series begin anew
+CHARACTER = 6.1  # width of a character at the size of labels
+
+
+def ranges(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw, per layer, the real numbers that the float network made inside those that the format can hold.
+
+    Each row has its own scale: the wider of both ranges fills it.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        With ``layer``, ``low``, ``high``, ``representable_low``, ``representable_high``.
+    """
+    rows = [row for row in rows if row["low"] is not None and math.isfinite(row["low"])]
+    room = WIDTH - LABEL - 4
+    parts, top = [], 4.0
+    for row in rows:
+        lows, highs = (row["low"], row["representable_low"]), (row["high"], row["representable_high"])
+        left, span = min(lows), max(max(highs) - min(lows), 1e-300)
+
+        def at(value: float, left: float = left, span: float = span) -> float:
+            return LABEL + room * (value - left) / span
+
+        text = f"seen {show_number(row['low'])} … {show_number(row['high'])}"
+        held = f"held {show_number(row['representable_low'])} … {show_number(row['representable_high'])}"
+        parts.append(_label(row["layer"], top + 13))
+        parts.append(_bar(at(row["representable_low"]), at(row["representable_high"]), top + 3, 14, "held"))
+        parts.append(_bar(at(row["low"]), at(row["high"]), top + 6, 8, "seen", f"{row['layer']}: {text}; {held}"))
+        for low, high in ((row["low"], row["representable_low"]), (row["representable_high"], row["high"])):
+            if high > low:
+                parts.append(_bar(at(low), at(high), top + 6, 8, "beyond"))
+        if row["representable_low"] < 0 < row["representable_high"]:
+            parts.append(f'<line class="zero" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top + 1:.1f}" y2="{top + 19:.1f}"/>')
+        parts.append(_text(LABEL, top + 28, f"{text};  {held}", "note"))
+        top += ROW + 12
+    return _drawing(top + 2, parts, "Range of real numbers seen in each layer, inside the range that its format holds")
+
+
+def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str) -> str:
+    """Draw one line of dots per series: labels downwards, values to the right; an infinite value sits at the edge.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        One per row.
+    series : mapping of str to sequence
+        Values per row, by name; None leaves a gap.
+    unit : str
+        Stands at the axis.
+    """
+    finite = [v for values in series.values() for v in values if v is not None and math.isfinite(v)]
+    low, high = (min(0.0, *finite), max(10.0, *finite)) if finite else (0.0, 10.0)
+    step = _tick(high - low)
+    low, high = step * math.floor(low / step), step * math.ceil(high / step)
+    room, head = WIDTH - LABEL - 14, 20.0
+    bottom = head + ROW * len(labels)
+    parts = []
+    for number in range(round((high - low) / step) + 1):
+        value = low + number * step
+        x = LABEL + room * (value - low) / (high - low)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{head:.1f}" y2="{bottom:.1f}"/>')
+        parts.append(_text(x, 12, show_number(value) + (f" {unit}" if value == high else ""), "note", "middle" if value < high else "end"))
+    parts += [_label(label, head + ROW * i + 15) for i, label in enumerate(labels)]
+    for number, (name, values) in enumerate(series.items()):
+        spread = (number - (len(series) - 1) / 2) * 2.2  # equal series stay visible beside each other
+        points = [
+            (LABEL + room * (min(v, high) - low) / (high - low), head + ROW * i + 11 + spread, v, labels[i])
+            for i, v in enumerate(values)
+            if v is not None and not math.isnan(v)
+        ]
+        colour = f"series{number % SERIES}"
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
+        parts.append(f'<polyline class="line {colour}" points="{path}"/>')
+        parts += [_mark(number, x, y, f"{name}, {label}: {show_number(v)} {unit}") for x, y, v, label in points]
+    return _drawing(bottom + 4, parts, f"{', '.join(series)}: {unit} per layer") + _legend(list(series))
+
+
+def bars(rows: Sequence[tuple[str, int, str]]) -> str:
+    """Draw counts as bars of logarithmic length.
+
+    Parameters
+    ----------
+    rows : sequence of (str, int, str)
+        Label, count, and the class of the bar (``"inner"`` or ``"output"``).
+    """
+    room = WIDTH - LABEL - 64
+    longest = math.log10(max([count for _, count, _ in rows] + [1]) + 1)
+    parts = []
+    for i, (label, count, kind) in enumerate(rows):
+        top = 2 + ROW * i
+        end = LABEL + room * math.log10(count + 1) / longest
+        parts.append(_label(label, top + 15))
+        parts.append(_bar(LABEL, end, top + 4, 14, kind, f"{label}: {show_count(count)}"))
+        parts.append(_text(end + 4, top + 15, show_count(count), "note"))
+    return _drawing(4 + ROW * len(rows), parts, "Number of events per register, logarithmic")
+
+
+def _drawing(height: float, parts: Sequence[str], title: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _bar(left: float, right: float, top: float, height: float, kind: str, title: str = "") -> str:
+    width = max(right - left, 1.0)
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height}" rx="2">{inside}</rect>'
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _label(name: str, y: float) -> str:
+    """Name of a row; of a long one, the end, which tells layers apart."""
+    most = int((LABEL - 8) / CHARACTER)
+    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
+    return f'<text class="label" x="{LABEL - 6}" y="{y:.1f}" text-anchor="end">{escape(shown)}<title>{escape(name)}</title></text>'
+
+
+def _mark(number: int, x: float, y: float, title: str = "") -> str:
+    """Dot, square or diamond: series differ by shape too, for those who see no colours."""
+    colour, inside = f"series{number % SERIES}", f"<title>{escape(title)}</title>" if title else ""
+    match number % 3:
+        case 0:
+            return f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.4">{inside}</circle>'
+        case 1:
+            return f'<rect class="mark {colour}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">{inside}</rect>'
+    points = f"{x:.1f},{y - 4.2:.1f} {x + 4.2:.1f},{y:.1f} {x:.1f},{y + 4.2:.1f} {x - 4.2:.1f},{y:.1f}"
+    return f'<polygon class="mark {colour}" points="{points}">{inside}</polygon>'
+
+
+def _legend(names: Sequence[str]) -> str:
+    items = "".join(
+        f'<span><svg class="key" viewBox="0 0 12 12" aria-hidden="true">{_mark(i, 6, 6)}</svg>{escape(name)}</span>'
+        for i, name in enumerate(names)
+    )
+    return f'<p class="legend">{items}</p>'
+
+
+def _tick(span: float) -> float:
+    """Distance of grid lines: 1, 2 or 5 times a power of ten, at most six of them."""
+    power = 10.0 ** math.floor(math.log10(span / 6))
+    return next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 6)

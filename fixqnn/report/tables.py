@@ -1,0 +1,141 @@
+"""A table whose columns say what they mean; the same rows become terminal text, JSON or HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show_count(value: Any) -> str:
+    """Write a whole number with thin gaps between thousands.
+
+    >>> show_count(12345678)
+    '12 345 678'
+    """
+    return f"{value:,}".replace(",", " ")
+
+
+def show_percent(value: Any) -> str:
+    """Write a share of one in percent.
+
+    >>> show_percent(0.98164)
+    '98.2 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def show_decibels(value: Any) -> str:
+    """Write decibels; equal signals are infinitely far apart from their difference.
+
+    >>> show_decibels(31.36), show_decibels(math.inf), show_decibels(math.nan)
+    ('31.4', 'equal', '–')
+    """
+    return "equal" if value == math.inf else "–" if math.isnan(value) else f"{value:.1f}"
+
+
+def show_number(value: Any) -> str:
+    """Write a number with three or four telling digits.
+
+    >>> show_number(0.012345), show_number(1234.5), show_number(3)
+    ('0.0123', '1234', '3')
+    """
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e6):
+        return f"{int(value)}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2g}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the key of its facts, its heading, and in one line what it means to a stranger.
+
+    `show` turns a fact into text; numbers are set flush right. A missing fact (None) shows as an empty cell.
+    """
+
+    key: str
+    heading: str
+    meaning: str
+    show: Callable[[Any], str] = str
+
+    @property
+    def numeric(self) -> bool:
+        """Whether cells are numbers."""
+        return self.show is not str
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Text of one cell."""
+        value = row.get(self.key)
+        return "" if value is None else self.show(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain facts, and how to read them."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+
+    def cells(self) -> list[list[str]]:
+        """All cells as text, row by row."""
+        return [[column.cell(row) for column in self.columns] for row in self.rows]
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Rows as JSON can hold them: infinities and NaN become text."""
+        return [{key: jsonable(value) for key, value in row.items()} for row in self.rows]
+
+    def meanings(self) -> list[tuple[str, str]]:
+        """Heading and meaning of every column."""
+        return [(column.heading, column.meaning) for column in self.columns if column.meaning]
+
+    def __str__(self) -> str:
+        cells = [[column.heading for column in self.columns], *self.cells()]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        aligns = [str.rjust if column.numeric else str.ljust for column in self.columns]
+        lines = ["  ".join(a(c, w) for c, a, w in zip(row, aligns, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([self.title, *lines])
+
+
+def jsonable(value: Any) -> Any:
+    """Write a fact as JSON can hold it.
+
+    >>> jsonable({"sqnr": math.inf, "range": (0, 1.5)})
+    {'sqnr': 'inf', 'range': [0, 1.5]}
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return jsonable(value.tolist())
+    return value
+
+
+def print_table(table: Table, console: Console, meanings: bool = True) -> None:
+    """Print a table to a terminal, one line per column beneath it saying what the column means."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in table.columns:
+        justify = "right" if column.numeric else "left"
+        drawn.add_column(Text(column.heading), justify=justify, overflow="fold", no_wrap=column.numeric)
+    for row in table.cells():
+        drawn.add_row(*(Text(cell) for cell in row))
+    if not table.rows:
+        console.print(Text(table.title, style="bold"))
+        console.print(Text("  none"))
+        return
+    console.print(drawn)
+    if meanings:
+        width = max((len(heading) for heading, _ in table.meanings()), default=0)
+        for heading, meaning in table.meanings():
+            console.print(Text(f"  {heading.ljust(width)}  {meaning}", style="dim"), soft_wrap=True)
+        console.print()
