@@ -116,7 +116,8 @@ def __getattr__(name: str) -> Any:
         from difflib import get_close_matches
 
         close = get_close_matches(name, __all__)
-        raise AttributeError(f"fixqnn has no name {name!r}" + (f"; did you mean {' or '.join(close)}?" if close else ""))
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise AttributeError(f"fixqnn has no name {name!r}{hint}")
     value = getattr(import_module(home), name)
     globals()[name] = value
     return value

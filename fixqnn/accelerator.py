@@ -45,7 +45,11 @@ class Ports:
 
 def _show(widths: Sequence[int]) -> str:
     widths = sorted(widths)
-    return f"{widths[0]}…{widths[-1]}" if len(widths) > 2 and widths == list(range(widths[0], widths[-1] + 1)) else ", ".join(map(str, widths))
+    return (
+        f"{widths[0]}…{widths[-1]}"
+        if len(widths) > 2 and widths == list(range(widths[0], widths[-1] + 1))
+        else ", ".join(map(str, widths))
+    )
 
 
 @dataclass(frozen=True)

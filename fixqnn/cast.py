@@ -77,7 +77,9 @@ def cast(
     return Tensor(codes.astype(format.code_dtype), format)
 
 
-def _convert(code: int, source: Format, target: Format, channel: int, rounding: Rounding, draw: int) -> tuple[int, int, int]:
+def _convert(
+    code: int, source: Format, target: Format, channel: int, rounding: Rounding, draw: int
+) -> tuple[int, int, int]:
     """(rounded code, unrounded number, how many of its low bits the rounding dropped)."""
     ratio = source.scale_at(channel) / target.scale_at(channel)
     zero = Fraction(target.zero_at(channel))

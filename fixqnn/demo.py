@@ -6,7 +6,6 @@ Handwritten Digits" data), so nothing is downloaded.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,9 @@ def load_digits(seed: int = 0, images: int | None = None) -> Digits:
         from sklearn.datasets import load_digits as load
         from sklearn.model_selection import train_test_split
     except ImportError:
-        raise BadInput("the demo reads its pictures from scikit-learn, which is not installed: pip install 'fixqnn[demo]'") from None
+        raise BadInput(
+            "the demo reads its pictures from scikit-learn, which is not installed: pip install 'fixqnn[demo]'"
+        ) from None
     data = load()
     pictures = (data.images / 16).astype(np.float32)[:, None]
     parts = train_test_split(pictures, data.target, test_size=1 / 3, random_state=seed, stratify=data.target)

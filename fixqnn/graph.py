@@ -58,6 +58,9 @@ class Graph:
         Weights and the like: real arrays, or Tensors whose codes are fixed and never re-rounded.
     formats : mapping of str to Format
         Formats by value name, for inputs, constants and node outputs.
+    notes : mapping of str to mapping
+        What is known of a value beside its format, by value name: the range that was seen (``low``, ``high``), the share
+        that the format clips (``clipped``), and the reason for the format in words (``why``). Nothing is computed from it.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, np.ndarray | Tensor] = field(default_factory=dict)
     formats: Mapping[str, Format] = field(default_factory=dict)
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
     values: Mapping[str, Value] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class Graph:
         object.__setattr__(self, "constants", MappingProxyType(constants))
         object.__setattr__(self, "formats", MappingProxyType(formats))
         object.__setattr__(self, "values", MappingProxyType(self._check()))
+        notes = {name: MappingProxyType(dict(note)) for name, note in self.notes.items() if name in self.values}
+        object.__setattr__(self, "notes", MappingProxyType(notes))
 
     def _check(self) -> dict[str, Value]:
         values: dict[str, Value] = {}
@@ -201,7 +207,7 @@ class Graph:
         return kept
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per value: name, operation, shape, format; what `print(graph)` shows."""
+        """One row per value: name, operation, shape, format, note; what `print(graph)` shows."""
         makers = {node.output: node.op.name for node in self.nodes}
         kinds = {**{v.name: "input" for v in self.inputs}, **{c: "constant" for c in self.constants}, **makers}
         return [
@@ -210,16 +216,29 @@ class Graph:
                 "kind": kinds[v.name],
                 "shape": show_shape(v.shape),
                 "format": "" if v.format is None else str(v.format),
+                "note": show_note(self.notes.get(v.name, {})),
             }
             for v in self.values.values()
         ]
 
     def __str__(self) -> str:
-        rows = [("value", "kind", "shape", "format"), *(tuple(r.values()) for r in self.table())]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        rows = [("value", "kind", "shape", "format", "note"), *(tuple(r.values()) for r in self.table())]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
         return "\n".join(
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows
         )
+
+
+def show_note(note: Mapping[str, Any]) -> str:
+    """Write a note as text.
+
+    >>> show_note({"low": -1.25, "high": 2.0, "clipped": 0.001, "why": "shares the format of 'conv1'"})
+    "-1.25 to 2, clips 0.1%; shares the format of 'conv1'"
+    """
+    parts = [f"{note['low']:.4g} to {note['high']:.4g}"] if "low" in note else []
+    if note.get("clipped"):
+        parts.append(f"clips {100 * note['clipped']:.2g}%")
+    return "; ".join(part for part in (", ".join(parts), note.get("why", "")) if part)
 
 
 def show_shape(shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""Machines and models by name, as the command line takes them: ``hw_models:systolic(partial=16)``, ``my_file.py:my_array``.
+"""Machines by name, as the command line takes them: ``hw_models:systolic(partial=16)``, ``my_file.py:my_array``.
 
 Arguments are literals, read from the syntax tree; nothing in the text is ever evaluated. The module or file that it
 names is imported, as ``python`` would.
@@ -126,13 +126,14 @@ def names_in(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (isinstance(value, Accelerator) or (callable(value) and getattr(value, "__module__", "") == module.__name__))
+        and (
+            isinstance(value, Accelerator) or (callable(value) and getattr(value, "__module__", "") == module.__name__)
+        )
     ]
 
 
-def find(reference: Reference, what: str) -> Any:
+def find(module: ModuleType, reference: Reference, what: str) -> Any:
     """Take the named thing from its module; BadInput lists those there are."""
-    module = open_module(reference.where)
     catalogue = getattr(module, "CATALOG", None)
     if isinstance(catalogue, Mapping) and reference.name in catalogue:
         return catalogue[reference.name]
@@ -141,7 +142,9 @@ def find(reference: Reference, what: str) -> Any:
         names = names_in(module)
         close = get_close_matches(reference.name, names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise BadInput(f"{reference.where} has no {what} {reference.name!r}{hint}; it has: {', '.join(names) or 'none'}")
+        raise BadInput(
+            f"{reference.where} has no {what} {reference.name!r}{hint}; it has: {', '.join(names) or 'none'}"
+        )
     return found
 
 
@@ -151,9 +154,8 @@ def call(reference: Reference, function: Callable[..., Any]) -> Any:
         signature = inspect.signature(function)
         signature.bind(*reference.positional, **reference.named)
     except TypeError as problem:
-        raise BadInput(
-            f"{reference.where}:{reference.name} does not take these arguments: {problem}; it is {reference.name}{signature}"
-        ) from None
+        whole = f"{reference.where}:{reference.name}"
+        raise BadInput(f"{whole} does not take these arguments: {problem}; it is {reference.name}{signature}") from None
     folder = Path(reference.where).resolve().parent if reference.where.endswith(".py") else Path.cwd()
     with _importable(folder):
         try:
@@ -185,7 +187,7 @@ def resolve(text: str) -> Accelerator:
         For a name that is not there, with those that are, or for arguments that are no literals or do not fit.
     """
     reference = parse_reference(text)
-    found = find(reference, "machine")
+    found = find(open_module(reference.where), reference, "machine")
     made = call(reference, found) if callable(found) else found
     if not isinstance(made, Accelerator):
         raise BadInput(f"{text!r} gives a {type(made).__name__}, not an Accelerator")

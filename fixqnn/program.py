@@ -100,7 +100,10 @@ class Program:
         names = ("step", "op", "shape", "format", "path")
         widths = [max([len(n), *(len(r[n]) for r in rows)]) for n in names]
         lines = ["  ".join([*(n.ljust(w) for n, w in zip(names, widths, strict=True)), "reason"])]
-        lines += ["  ".join([*(r[n].ljust(w) for n, w in zip(names, widths, strict=True)), r["reason"]]).rstrip() for r in rows]
+        lines += [
+            "  ".join([*(r[n].ljust(w) for n, w in zip(names, widths, strict=True)), r["reason"]]).rstrip()
+            for r in rows
+        ]
         return "\n".join([head, *(f"note: {n}" for n in self.notes), *lines])
 
     def save(self, path: str | Path) -> None:
@@ -211,7 +214,9 @@ class _Lowering:
         used = {name for node in self.graph.nodes for name in (*node.inputs, node.output)} | set(self.graph.outputs)
         bare = [name for name in self.graph.values if name in used and name not in self.formats]
         if bare:
-            self.problems.append(f"no format for {', '.join(bare)}; quantize(graph, samples) or graph.with_formats(...) gives them")
+            self.problems.append(
+                f"no format for {', '.join(bare)}; quantize(graph, samples) or graph.with_formats(...) gives them"
+            )
 
     def _check_ports(self) -> None:
         ports = self.accelerator.ports
@@ -233,7 +238,9 @@ class _Lowering:
                 codes, clipped = (form or self.formats[name]).encode_and_count(value, name=name)
                 self.constants[name] = codes
                 if clipped:
-                    self.notes.append(f"{clipped} of {codes.size} values of constant {name!r} saturated in {self.formats[name]}")
+                    self.notes.append(
+                        f"{clipped} of {codes.size} values of constant {name!r} saturated in {self.formats[name]}"
+                    )
         return self.constants[name]
 
     def _lower(self, node: Node) -> None:
@@ -265,7 +272,9 @@ class _Lowering:
         """An input of a concat in the output's format."""
         if name in self.graph.constants or self.formats[name] == out:
             if name in self.graph.constants and self.formats[name] != out:
-                raise DoesNotFit(f"{node.name}: constant {name!r} has another format than the concat's output; give it {out}")
+                raise DoesNotFit(
+                    f"{node.name}: constant {name!r} has another format than the concat's output; give it {out}"
+                )
             return name
         converted = f"{node.name}.input{index}"
         self.formats[converted], self.shapes[converted] = out, self.shapes[name]
@@ -306,4 +315,3 @@ def plan(step: Step, forced: str | None = None) -> Step:
     except FixqnnError as problem:
         raise type(problem)(f"{step.name} ({step.op.name}): {problem}") from None
     return replace(step, path=path, reason=reason)
-

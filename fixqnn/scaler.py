@@ -144,7 +144,9 @@ class Multiplier:
             s -= 1
             m = _scaled(r, s, self.constant)
         if m >= 1 << (self.bits - 1):
-            raise DoesNotFit(f"multiplier {m} for the ratio {float(r):.9g} at shift {s} needs more than {self.bits} bits")
+            raise DoesNotFit(
+                f"multiplier {m} for the ratio {float(r):.9g} at shift {s} needs more than {self.bits} bits"
+            )
         return m, s
 
     def normal_shift(self, r: Fraction) -> int:

@@ -74,7 +74,9 @@ def run(
         _pass(program, codes, engine, runs, start, pieces)
         if progress is not None:
             progress(min(start + chunk, samples), samples)
-    values = {name: Tensor(_join(program, name, inputs, parts), program.formats[name]) for name, parts in pieces.items()}
+    values = {
+        name: Tensor(_join(program, name, inputs, parts), program.formats[name]) for name, parts in pieces.items()
+    }
     events: dict[str, dict[str, RegisterEvents]] = {name: r.events for name, r in runs.items()}
     return Trace(program, values, events, clipped, samples)
 
@@ -98,10 +100,16 @@ def _watched(program: Program, watch: str | tuple[str, ...] | list[str]) -> list
 
 def _encode(program: Program, x: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     names = [v.name for v in program.inputs]
-    given = dict(x) if isinstance(x, Mapping) else dict(zip(names, x if isinstance(x, tuple | list) else (x,), strict=False))
+    given = (
+        dict(x)
+        if isinstance(x, Mapping)
+        else dict(zip(names, x if isinstance(x, tuple | list) else (x,), strict=False))
+    )
     many = len(x) if isinstance(x, tuple | list | Mapping) else 1
     if set(given) != set(names) or many != len(names):
-        raise BadInput(f"the program takes the inputs {', '.join(names)}; given were {many}: {', '.join(given) or 'none'}")
+        raise BadInput(
+            f"the program takes the inputs {', '.join(names)}; given were {many}: {', '.join(given) or 'none'}"
+        )
     codes, clipped = {}, {}
     for value in program.inputs:
         codes[value.name], clipped[value.name] = _encode_one(value, given[value.name])
@@ -144,7 +152,12 @@ def _chunk(program: Program) -> int:
 
 
 def _pass(
-    program: Program, codes: dict[str, np.ndarray], engine: str, runs: Mapping[str, Run], start: int, pieces: dict[str, list[np.ndarray]]
+    program: Program,
+    codes: dict[str, np.ndarray],
+    engine: str,
+    runs: Mapping[str, Run],
+    start: int,
+    pieces: dict[str, list[np.ndarray]],
 ) -> None:
     """Run all steps on one part of the batch; values are dropped after their last reader."""
     last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}

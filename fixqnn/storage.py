@@ -103,7 +103,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except BadFile:
         raise
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, AttributeError, zipfile.error) as problem:
-        raise BadFile(f"{path} is no saved program, or is truncated ({problem}); Program.save(path) writes one") from None
+        raise BadFile(
+            f"{path} is no saved program, or is truncated ({problem}); Program.save(path) writes one"
+        ) from None
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise BadFile(f"{path} is no {KIND!r} file")
     return document, arrays
@@ -123,7 +125,9 @@ def _program(document: dict[str, Any], arrays: Mapping[str, np.ndarray], known: 
     steps = []
     for row in document["steps"]:
         if row["op"] not in known:
-            raise BadFile(f"step {row['name']!r} uses the operation {row['op']!r}, which is not built in; pass it: load(path, ops=(MY_OP,))")
+            raise BadFile(
+                f"step {row['name']!r} uses the operation {row['op']!r}, which is not built in; pass it: load(path, ops=(MY_OP,))"
+            )
         own = {name: constants[name] for name in row["inputs"] if name in constants}
         own |= {name: unpack(c) for name, c in row["constants"].items()}
         steps.append(Step(

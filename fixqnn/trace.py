@@ -69,7 +69,10 @@ class Trace:
     def total_events(self, output: bool = False) -> int:
         """Events of all inner registers, or with `output` those of the output registers."""
         return sum(
-            e.count for registers in self.events.values() for name, e in registers.items() if (name == "output") == output
+            e.count
+            for registers in self.events.values()
+            for name, e in registers.items()
+            if (name == "output") == output
         )
 
     def summary(self) -> list[dict[str, Any]]:
@@ -103,7 +106,9 @@ class Trace:
         for name, tensor in self.values.items():
             codes = tensor.codes
             if codes.dtype.hasobject:
-                raise BadInput(f"value {name!r} has codes past 64 bits, which .npy files hold only by pickling; leave it unwatched")
+                raise BadInput(
+                    f"value {name!r} has codes past 64 bits, which .npy files hold only by pickling; leave it unwatched"
+                )
             np.save(folder / f"{name}.npy", codes, allow_pickle=False)
         document = {
             "program": self.program.fingerprint, "accelerator": self.program.accelerator, "samples": self.samples,
@@ -125,9 +130,7 @@ class Trace:
                 name: Tensor(np.load(folder / f"{name}.npy", allow_pickle=False), program.formats[name])
                 for name in document["values"]
             }
-            events = {
-                step: {n: _event_of(n, e) for n, e in regs.items()} for step, regs in document["events"].items()
-            }
+            events = {step: {n: _event_of(n, e) for n, e in regs.items()} for step, regs in document["events"].items()}
         except (KeyError, ValueError, OSError, EOFError, TypeError) as problem:
             if isinstance(problem, BadFile):
                 raise
@@ -136,14 +139,20 @@ class Trace:
 
 
 def _event_json(e: RegisterEvents) -> dict[str, Any]:
-    first = None if e.first is None else [e.first.sample, list(e.first.position), e.first.channel, e.first.index, str(e.first.value)]
+    first = (
+        None
+        if e.first is None
+        else [e.first.sample, list(e.first.position), e.first.channel, e.first.index, str(e.first.value)]
+    )
     return {"register": e.record, "below": e.below.tolist(), "above": e.above.tolist(), "first": first}
 
 
 def _event_of(name: str, row: Mapping[str, Any]) -> RegisterEvents:
     first = row["first"]
     witness = None if first is None else Witness(first[0], tuple(first[1]), first[2], first[3], int(first[4]))
-    return RegisterEvents(name, row["register"], np.array(row["below"], np.int64), np.array(row["above"], np.int64), witness)
+    return RegisterEvents(
+        name, row["register"], np.array(row["below"], np.int64), np.array(row["above"], np.int64), witness
+    )
 
 
 @dataclass(frozen=True)
@@ -207,12 +216,16 @@ def first_difference(a: Trace, b: Trace | Mapping[str, np.ndarray]) -> Differenc
     BadInput
         When the two have no value in common.
     """
-    others = {n: t.codes for n, t in b.values.items()} if isinstance(b, Trace) else {n: np.asarray(v) for n, v in b.items()}
+    others = (
+        {n: t.codes for n, t in b.values.items()} if isinstance(b, Trace) else {n: np.asarray(v) for n, v in b.items()}
+    )
     makers = {step.output: step for step in a.program.steps}
     order = [v.name for v in a.program.inputs] + [s.output for s in a.program.steps]
     shared = [name for name in order if name in a.values and name in others]
     if not shared:
-        raise BadInput(f"nothing to compare: one side holds {', '.join(a.values)}, the other {', '.join(others) or 'nothing'}")
+        raise BadInput(
+            f"nothing to compare: one side holds {', '.join(a.values)}, the other {', '.join(others) or 'nothing'}"
+        )
     for name in shared:
         mine, theirs = a.values[name].codes, others[name]
         step = makers.get(name)
@@ -227,7 +240,9 @@ def first_difference(a: Trace, b: Trace | Mapping[str, np.ndarray]) -> Differenc
         if isinstance(b, Trace) and name in b.program.formats and b.program.formats[name] != a.program.formats[name]:
             note = f"formats differ too: {a.program.formats[name]} against {b.program.formats[name]}"
         operands = _operands(a, step, index) if step else ()
-        return Difference(label, name, index, (int(mine[index]), int(theirs[index])), int(different.sum()), operands, note)
+        return Difference(
+            label, name, index, (int(mine[index]), int(theirs[index])), int(different.sum()), operands, note
+        )
     return None
 
 

@@ -77,7 +77,7 @@ def run_ends(sizes: Mapping[str, int], order: Sequence[str], within: str) -> np.
     array([2, 5])
     """
     axes = [axis for axis in order if axis in sizes]
-    length = int(np.prod([sizes[axis] for axis in axes[axes.index(within):]])) if within in axes else 1
+    length = int(np.prod([sizes[axis] for axis in axes[axes.index(within) :]])) if within in axes else 1
     total = int(np.prod([sizes[axis] for axis in axes]))
     return np.arange(1, total + 1) % max(length, 1) == 0
 
@@ -145,7 +145,9 @@ def bind_sum(
 def power_of_two(step: Fraction | None, name: str = "register") -> int:
     """F such that step = 2^−F; DoesNotFit when there is none."""
     if step is None:
-        raise DoesNotFit(f"{name} has an absolute frac, and the scales differ from channel to channel; use one scale per tensor")
+        raise DoesNotFit(
+            f"{name} has an absolute frac, and the scales differ from channel to channel; use one scale per tensor"
+        )
     f = step.denominator.bit_length() - step.numerator.bit_length()
     if step != Fraction(2) ** -f:
         raise DoesNotFit(
@@ -176,6 +178,8 @@ def output_register(out: Format, overflow: Overflow, kept: int = 0) -> Register:
     """
     if out.narrow_range:
         if overflow is not Overflow.saturate or not out.signed:
-            raise DoesNotFit(f"the output format {out} has a narrow range, which needs a signed saturating output, not {overflow}")
+            raise DoesNotFit(
+                f"the output format {out} has a narrow range, which needs a signed saturating output, not {overflow}"
+            )
         overflow = Overflow.saturate_symmetric
     return Register(out.bits, overflow, out.signed, kept=kept)

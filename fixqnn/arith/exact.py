@@ -28,7 +28,7 @@ def no_draw(place: int, index: int) -> int:
 
 
 def round_shift(x: int, shift: int, rounding: Rounding, draw: int = 0) -> int:
-    """x / 2^shift rounded; a negative shift multiplies, exactly.
+    """X / 2^shift rounded; a negative shift multiplies, exactly.
 
     >>> [round_shift(x, 1, Rounding.half_even) for x in (-5, -3, -1, 1, 3, 5)]
     [-2, -2, 0, 0, 2, 2]
@@ -61,9 +61,7 @@ def add(total: int, term: int, place: BoundRegister, draw: int = 0) -> tuple[int
     return keep(total + (term << -place.drop), 0, place.register, draw)
 
 
-def add_up(
-    terms: Sequence[int], bound: BoundSum, bias: int | None, note: Note, draw: Draw = no_draw
-) -> int:
+def add_up(terms: Sequence[int], bound: BoundSum, bias: int | None, note: Note, draw: Draw = no_draw) -> int:
     """Fold terms through the stages of a datapath, in order.
 
     Parameters
@@ -88,9 +86,7 @@ def add_up(
 
     def kept(x: int, place: BoundRegister, index: int, total: int | None = None) -> int:
         random = draw(place.number, index)
-        stored, asked = (
-            keep(x, place.drop, place.register, random) if total is None else add(total, x, place, random)
-        )
+        stored, asked = keep(x, place.drop, place.register, random) if total is None else add(total, x, place, random)
         if stored != asked:
             note(place.name, index, asked)
         return stored
@@ -110,7 +106,7 @@ def add_up(
             index = run[-1][1] if run else -1
             totals.append((kept(total, stage.out, index) if stage.out else total, index))
         numbers = totals
-    (total, _), = numbers
+    ((total, _),) = numbers
     return total
 
 
@@ -124,7 +120,9 @@ def _runs(numbers: list[tuple[int, int]], ends: Sequence[bool] | None, size: int
     return runs if runs[-1] or len(runs) == 1 else runs[:-1]
 
 
-def scale(acc: Any, scaler: Any, constants: Any, zero_point: Fraction | int = 0, draw: int = 0, bias: float = 0.0) -> Any:
+def scale(
+    acc: Any, scaler: Any, constants: Any, zero_point: Fraction | int = 0, draw: int = 0, bias: float = 0.0
+) -> Any:
     """Carry out a scaler's formula on one accumulator; the result is not yet stored.
 
     `constants` is what ``scaler.prepare`` made. `bias` is a real number that a Float adds to the accumulator.
@@ -142,7 +140,9 @@ def scale(acc: Any, scaler: Any, constants: Any, zero_point: Fraction | int = 0,
             return round_shift(acc, constants, scaler.rounding, draw) + int(zero_point)
         case Multiplier():
             m, s = constants
-            return acc * m if scaler.rounding is None else round_shift(acc * m, s, scaler.rounding, draw) + int(zero_point)
+            return (
+                acc * m if scaler.rounding is None else round_shift(acc * m, s, scaler.rounding, draw) + int(zero_point)
+            )
         case TwoStepMultiplier():
             return _two_step(acc, scaler, *constants, draw) + int(zero_point)
         case Float():

@@ -44,7 +44,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @njit(inline="always")
 def round_shift(x, shift, add, if_negative, if_odd, flip):
-    """x / 2^shift, rounded by the mode that the constants stand for."""
+    """X / 2^shift, rounded by the mode that the constants stand for."""
     return (x + add + ((x >> 63) & if_negative) + (((x >> shift) ^ flip) & if_odd)) >> shift
 
 

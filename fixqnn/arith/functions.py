@@ -67,8 +67,6 @@ class Split:
     rational_above : callable
         ``rational_above(**parameters) -> Fraction``: beyond it the function is rational and the split says nothing;
         None: nowhere.
-    steepness : callable
-        ``steepness(**parameters) -> Fraction``: the rest's relative condition number is below (1 + steepness·t)³.
     wavy : bool
         Whether the rest crosses zero: its error is then relative to 1 + t, not to itself.
     """
@@ -76,7 +74,6 @@ class Split:
     line: Callable[..., Line]
     rest: Callable[..., Any]
     rational_above: Callable[..., Fraction | None] = lambda **_: None
-    steepness: Callable[..., Fraction] = lambda **_: ONE
     wavy: bool = False
 
 
@@ -299,14 +296,14 @@ _ALL = (
         "sqrt",
         _root,
         np.sqrt,
-        Split(_flat_line, lambda m, t, up: m.sqrt(t), steepness=lambda: ZERO),
+        Split(_flat_line, lambda m, t, up: m.sqrt(t)),
         undefined={-1: "nowhere"},
     ),
     RealFunction(
         "rsqrt",
         lambda x: _root(1 / x),
         lambda x: 1 / np.sqrt(x),
-        Split(_flat_line, lambda m, t, up: 1 / m.sqrt(t), steepness=lambda: ZERO),
+        Split(_flat_line, lambda m, t, up: 1 / m.sqrt(t)),
         undefined={-1: "nowhere", 0: "high"},
     ),
     # rational at one point
@@ -364,7 +361,6 @@ _ALL = (
             lambda up, alpha: (ONE, ZERO) if up else (ZERO, -alpha),
             _celu_rest,
             lambda alpha: ZERO,
-            lambda alpha: 1 / alpha,
         ),
         parameters={"alpha": 1.0},
         allowed=lambda alpha: alpha > 0,
@@ -374,7 +370,7 @@ _ALL = (
         "softplus",
         lambda x, beta, threshold: x if beta * x > threshold else None,
         _softplus_vector,
-        Split(_relu_line, _softplus_rest, lambda beta, threshold: threshold / beta, lambda beta, threshold: beta),
+        Split(_relu_line, _softplus_rest, lambda beta, threshold: threshold / beta),
         parameters={"beta": 1.0, "threshold": 20.0},
         allowed=lambda beta, threshold: beta > 0,
         demand="beta > 0",

@@ -25,13 +25,14 @@ from fixqnn.rationals import rational
 
 __all__ = ["FUNCTIONS", "RealFunction", "enclose", "rounded", "tabulate"]
 
-# A rest is at most 16 operations, each off by a few units in the last place (numpy, libm and mpmath stay below
-# 8), and its argument by 2; the condition number, below (1 + steepness·t)³, magnifies what enters. We allow for 256
-# units of 2⁻⁵³ in float64, and for 2²⁰ units in mpmath, where precision costs nothing.
-FLOAT64_ERROR = 2.0**-45
-SPARE_BITS = 20
-# Rests beyond these are no longer told apart in float64: only their sign, and that they are so small or large.
+# Float64 tells rests between these apart; of others, all of them exponentials, only the sign and that they are beyond.
 TINY, HUGE = 2.0**-900, 2.0**700
+# So an exponent that counts is below 2¹⁰, and so is the number by which the error of an argument is magnified
+# (gelu's erfc included, whose t² is such an exponent). Arguments are off by at most 16 units of 2⁻⁵³, then up to 16
+# operations add 8 each at worst (numpy, libm): 2⁻³⁸ in all, of which we allow four times.
+FLOAT64_ERROR = 2.0**-36
+# The same for mpmath, which tells rests apart down to 2⁻⁸¹⁹² and up to 2⁴⁰⁹⁶; here an exponent is below 2¹³.
+SPARE_BITS = 32
 # With steps and parameters within these, float64 neither overflows nor underflows unnoticed.
 SMALLEST, LARGEST = Fraction(1, 2**100), Fraction(2**100)
 
@@ -217,8 +218,7 @@ def enclose(
     """
     split, up, t = function.split, x >= 0, abs(x)
     slope, intercept = split.line(up, **settings)
-    growth = 3 * math.ceil(1 + split.steepness(**settings) * t).bit_length()
-    m = _multiprecision(bits + growth + SPARE_BITS)
+    m = _multiprecision(bits + SPARE_BITS)
     numbers = {name: value if isinstance(value, str) else m.number(value) for name, value in settings.items()}
     negative, mantissa, exponent, size = split.rest(m, m.number(t), up, **numbers)._mpf_
     line = slope * x + intercept
@@ -267,7 +267,7 @@ def _half_steps(
     if split is None:
         return found.tolist()
     numbers = [abs(value) for value in settings.values() if value and not isinstance(value, str)]
-    others = (*units[[0, -1]], grid.shift, split.steepness(**settings))
+    others = (*units[[0, -1]], grid.shift)
     if not all(
         SMALLEST < size < LARGEST for size in (step, grid.scale, *numbers, *(1 + abs(other) for other in others))
     ):
@@ -296,17 +296,15 @@ def _half_steps_of_side(
         size = np.abs(rest)
         if split.wavy:
             error = FLOAT64_ERROR * (1 + t + size)
-            vague = np.zeros(len(t), dtype=bool)
         else:
-            error = FLOAT64_ERROR * size * (1 + float(split.steepness(**settings)) * t) ** 3
-            vague = ((size < TINY) & (t >= 1)) | (size > HUGE)
+            error = FLOAT64_ERROR * size
+            vague = (size < TINY) | (size > HUGE)
             rest = np.where(vague, np.copysign(np.clip(size, TINY, HUGE), rest), rest)
             error = np.where(vague, np.abs(rest) / 2, error)
         beyond = rest * float(2 / grid.scale)
         total = above + beyond  # twice the quotient, less the whole number `below`
         error = error * float(2 / grid.scale) + np.where(above != 0, 2.0**-50 * (1 + np.abs(beyond)), 0)
-        normal = (size >= TINY) | vague | split.wavy
-        sure = (np.abs(total - np.rint(total)) > error) & (np.abs(total) < 2.0**50) & normal
+        sure = np.abs(total - np.rint(total)) > error
     found = np.full(len(units), None, dtype=object)
     found[sure] = below[sure] + np.floor(total[sure]).astype(np.int64).astype(object)
     if grid.limit is not None and grid.limit < LARGEST:

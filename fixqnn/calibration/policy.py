@@ -221,3 +221,6 @@ def _close(word: str, names: Iterable[str]) -> str:
     if close:
         return f"; did you mean {' or '.join(map(repr, close))}?"
     return f"; there are {', '.join(names[:12])}" + (" …" if len(names) > 12 else "")
+
+
+DEFAULT = Policy()

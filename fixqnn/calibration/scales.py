@@ -7,7 +7,7 @@ rounding to nearest clips nothing, however ties are broken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -33,15 +33,13 @@ def value_format(seen: Observation, policy: Policy, name: str) -> Format:
     A value that was always zero is taken to reach from −1 to 1: nothing is known of it, and a scale much wider would
     also make the biases of what reads it coarse.
     """
-    if seen.dead:
-        low, high = (0.0, 1.0) if policy.signed is False else (-1.0, 1.0)
-        return _fitted(low, high, policy, name)
-    if policy.activations == 1 and policy.style == "symmetric" and _is_signed(seen.low, policy):
+    low, high = (-1.0, 1.0) if seen.dead else (min(seen.low, 0.0), max(seen.high, 0.0))
+    if policy.activations == 1 and policy.style == "symmetric" and _is_signed(low, policy):
         return signs(seen.mean_size(), policy.scales, name)
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    if policy.ranges == "percentile":
-        low, high = seen.within(policy.percentile, policy.style == "affine")
-    if policy.ranges == "mse":
+    if policy.ranges == "percentile" and not seen.dead:
+        inner = seen.within(policy.percentile, policy.style == "affine")
+        low, high = inner if inner[0] < inner[1] else (low, high)  # so many zeros that all else would be left out
+    if policy.ranges == "mse" and not seen.dead:
         return least_error(seen, lambda factor: _fitted(low * factor, high * factor, policy, name))
     return _fitted(low, high, policy, name)
 
@@ -82,13 +80,12 @@ def centred(low: float, high: float, bits: int, signed: bool, narrow_range: bool
     fixed(8, 5, signed=False)
     """
     first, last = bounds(bits, signed, narrow_range)
-    ends = Fraction(low), Fraction(high)
+    ends = Fraction(low), Fraction(high if low < high else 1)
 
     def fits(scale: Fraction) -> bool:
         return ends[1] / scale < last + HALF and ends[0] / scale > first - HALF
 
-    reach = max(-ends[0], ends[1]) or Fraction(1)
-    start = reach / max(last, 1)
+    start = max(-ends[0], ends[1]) / max(last, 1)
     return Format(bits, signed, _finest(start, fits, scales, name), 0, None, narrow_range)
 
 
@@ -101,7 +98,7 @@ def spanning(low: float, high: float, bits: int, signed: bool, scales: str, name
     affine(8, 0.015625, -64)
     """
     first, last = bounds(bits, signed)
-    ends = Fraction(low), Fraction(high)
+    ends = Fraction(low), Fraction(high if low < high else 1)
 
     def zero_points(scale: Fraction) -> tuple[int, int]:
         """Smallest and largest zero point with which both ends fit; there is none if they cross."""
@@ -113,7 +110,7 @@ def spanning(low: float, high: float, bits: int, signed: bool, scales: str, name
         least, most = zero_points(scale)
         return least <= most
 
-    scale = _finest((ends[1] - ends[0] or Fraction(1)) / (last - first), fits, scales, name)
+    scale = _finest((ends[1] - ends[0]) / (last - first), fits, scales, name)
     least, most = zero_points(scale)
     return Format(bits, signed, scale, min(max(least, 0), most))
 
@@ -179,7 +176,8 @@ def least_error(seen: Observation, make: Callable[[float], Format]) -> Format:
     """
     best, best_error, best_factor = make(1.0), math.inf, 1.0
     previous: Format | None = None
-    for factor in _shrinking():
+    for power in range(8 * 64):
+        factor = SHRINK**power
         form = make(factor)
         if form == previous:
             continue
@@ -200,29 +198,24 @@ def least_error(seen: Observation, make: Callable[[float], Format]) -> Format:
     return best
 
 
-def _shrinking() -> Iterator[float]:
-    return (SHRINK**i for i in range(8 * 64))
-
-
 def squared_error(seen: Observation, form: Format) -> tuple[float, float]:
-    """Mean squared error of rounding to the format, and the part of it that clipping makes.
+    """Mean squared error of rounding to the format, and the part that clipping makes, in squared widths of a bin.
 
     Within a bin, numbers count as spread evenly, so that steps finer than a bin are judged fairly too: the integral of
     the squared error over every bin, in closed form.
     """
-    scale = float(form.scale)
-    low, high = float(form.real_low), float(form.real_high)
+    width = Fraction(2) ** seen.step
+    scale, low, high = (float(number / width) for number in (form.scale, form.real_low, form.real_high))
     left, counts = seen.bins()
-    edges = np.stack([left, left + 2.0**seen.step])
+    left = left / float(width)
+    edges = np.stack([left, left + 1])
     inside = np.clip(edges, low, high) / scale
     whole = np.rint(inside)
     # One step holds ∫ t² dt from −1/2 to 1/2 = 1/12; what is left over, its own cube.
-    rounding = (whole / 12 + (inside - whole) ** 3 / 3) * scale**3
-    over, under = np.maximum(edges - high, 0), np.minimum(edges - low, 0)
-    clipping = over**3 / 3 + under**3 / 3
-    per_bin = counts / (2.0**seen.step * seen.count)
-    clipped = float(((clipping[1] - clipping[0]) * per_bin).sum())
-    return float(((rounding[1] - rounding[0]) * per_bin).sum()) + clipped, clipped
+    rounding = np.diff(whole / 12 + (inside - whole) ** 3 / 3, axis=0)[0] * scale**3
+    clipping = np.diff((np.maximum(edges - high, 0) ** 3 + np.minimum(edges - low, 0) ** 3) / 3, axis=0)[0]
+    clipped = float((clipping * counts).sum()) / seen.count
+    return float((rounding * counts).sum()) / seen.count + clipped, clipped
 
 
 # ---------------------------------------------------------------------------------------------- search for scales

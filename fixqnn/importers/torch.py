@@ -43,8 +43,9 @@ def from_torch(
         Arguments of forward, to trace a module with; only their shapes and types matter. Axis 0 of every tensor is the batch.
         Not needed for a program or a file.
     dynamic_batch : bool
-        False traces a module at the example's batch size, for one that cannot be traced otherwise. The graph takes any
-        batch in both cases: an operator that would mix samples is refused.
+        False traces a module at the example's batch size, as is done anyway for one that fixes its batch. The graph takes any batch in
+        both cases, since an operator that would mix samples is refused; but a number that forward computes from the batch
+        size is then the example's.
     ops : mapping of str to callable, or pairs of them
         Your own translations, which win over those that there are: operator name (``"aten.softmax.int"``, or ``"aten.softmax"`` for
         all variants) to a function of a `Call` that emits nodes and returns the result. See the example.

@@ -135,8 +135,8 @@ class Call:
         return value
 
     def parameter(self, argument: str) -> Constant | None:
-        """Return an argument that must be constant, or None where it is left out."""
-        value = self.arguments[argument]
+        """Return an argument that must be constant, or None where it is left out or the variant has none."""
+        value = self.arguments.get(argument)
         if value is None or isinstance(value, Constant):
             return value
         raise Unsupported(f"its {argument} is computed from the inputs", f"a {argument} that is a parameter or a buffer")
@@ -183,3 +183,10 @@ def number(value: Any, what: str) -> float:
     if isinstance(value, (int, float)) and isfinite(value):
         return float(value)
     raise Unsupported(f"its {what} is {value!r}, not a number fixed in the model", f"a fixed, finite {what}")
+
+
+def whole(value: Any, what: str) -> int:
+    """Return a Python integer, or refuse."""
+    if isinstance(value, int):
+        return value
+    raise Unsupported(f"its {what} is {value!r}, not an integer fixed in the model", f"a fixed integer as {what}")

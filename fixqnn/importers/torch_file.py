@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 WANTED = "save one with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')"
-OPERATOR = re.compile(r"torch\.ops\.\w+\.\w+(\.\w+)?|_operator\.\w+|math\.\w+")
-# sizes as torch writes them: integers, symbols such as s77, the functions below, arithmetic
+OPERATOR = re.compile(r"torch\.sym_\w+|torch\.ops\.\w+\.\w+(\.\w+)?|_operator\.\w+|math\.\w+")
+# sizes as torch writes them: integers, symbols such as s77 (also as Symbol('s77', integer=True)), sums and products of them
 SIZE = re.compile(
-    r"(?:\s|[-+*/%(),<>=&|~]|(?<![\w.])(?:\d+(?:\.\d+)?|[suz][a-z]*\d+|Eq|Ne|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv"
-    r"|And|Or|Not|oo|int_oo|True|False)(?![\w.]))*"
+    r"(?:\s|[-+*/%(),<>=&|~]|'[suz][a-z]*\d+'|(?<![\w.])(?:\d+(?:\.\d+)?|[suz][a-z]*\d+|Symbol|Integer|Rational|Add|Mul|Pow|Eq|Ne"
+    r"|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv|And|Or|Not|oo|int_oo|True|False|integer|positive|nonnegative"
+    r"|nonzero)(?![\w.]))*"
 )
 CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 

@@ -173,15 +173,13 @@ class _Walk:
         return tuple(result) if several else result
 
     def _shapes(self, node: torch.fx.Node) -> list[Shape | None]:
-        """Return the shape of every result; None for one that is no array, or that nobody reads and need not be one."""
-        results = as_list(node.meta["val"])
-        read = {user.args[1] for user in node.users if user.target is operator.getitem} if len(results) > 1 else {0}
+        """Return the shape of every result; None for one that is no array, or a further one that no translation makes."""
         shapes: list[Shape | None] = []
-        for i, result in enumerate(results):
+        for i, result in enumerate(as_list(node.meta["val"])):
             try:
                 shapes.append(self._shape(result) if hasattr(result, "shape") else None)
             except Unsupported:
-                if i in read:
+                if i == 0:
                     raise
                 shapes.append(None)
         return shapes
@@ -284,7 +282,7 @@ def module_of(node: torch.fx.Node) -> tuple[str, str]:
 def source_line(node: torch.fx.Node) -> str:
     """Return where in the model's own code the operator was called, as text to append; torch's own files are passed over."""
     frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
-    own = [frame for frame in frames if "/torch/nn/" not in frame["file"].replace("\\", "/")] or frames
+    own = [frame for frame in frames if "/torch/nn/" not in frame["file"].replace("\\", "/")]
     if not own:
         return ""
     frame = own[-1]

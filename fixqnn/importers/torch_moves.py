@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fixqnn.importers.torch_call import Activation, Call, Constant, Unsupported, number
+from fixqnn.importers.torch_call import Activation, Call, Constant, Unsupported, number, whole
 from fixqnn.importers.torch_layers import axes_of, per_sample
 
 
@@ -58,7 +58,7 @@ def swapped(call: Call, rank: int, first: str = "dim0", second: str = "dim1") ->
 
 def axis_of(x: Activation, dim: Any) -> int:
     """Return one axis as a positive number, the batch refused."""
-    return axes_of(x, int(number(dim, "axis")))[0]
+    return axes_of(x, whole(dim, "axis"))[0]
 
 
 def cut(call: Call) -> Activation:
@@ -66,7 +66,7 @@ def cut(call: Call) -> Activation:
     x = call.activation("self")
     axis = call.get("dim", 0) % x.rank
     start, end, step = call.get("start"), call.get("end"), call.get("step", 1)
-    bounds = [None if bound is None else int(number(bound, "bound")) for bound in (start, end)]
+    bounds = [None if bound is None else whole(bound, "bound") for bound in (start, end)]
     if axis == 0 and bounds[0] in (None, 0) and (bounds[1] is None or bounds[1] == 2**63 - 1) and step == 1:
         return x
     axis = axis_of(x, axis)
@@ -94,7 +94,7 @@ def pick(call: Call, x: Activation, axis: int, index: int) -> Activation:
 def select(call: Call) -> Activation:
     """Take one place along an axis."""
     x = call.activation("self")
-    return pick(call, x, axis_of(x, call["dim"]), int(number(call["index"], "index")))
+    return pick(call, x, axis_of(x, call["dim"]), whole(call["index"], "index"))
 
 
 def unbind(call: Call) -> tuple[Activation, ...]:

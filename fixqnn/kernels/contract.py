@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
 from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
 from fixqnn.events import Run, Witness
-from fixqnn.kernels.dot import FLOAT32_BOUND, FLOAT64_BOUND, float_sum, self_test
+from fixqnn.kernels.dot import FloatSum, self_test
 from fixqnn.kernels.gather import Window, gather_columns, gather_rows
 from fixqnn.kernels.plan import Plan, choose, extent
 from fixqnn.kernels.rescale import element_draw
@@ -113,51 +113,19 @@ class Contraction:
         stages = [place for stage in self.bound.stages for place in (stage.register, stage.out) if place]
         return ([self.bound.product] if self.bound.product else []) + stages
 
-    # -- exact sums in floats ----------------------------------------------------------------------------------------
-
     @cached_property
-    def _float_blocks(self) -> list[tuple[slice, np.ndarray, np.ndarray | None]]:
-        """Input channels in blocks whose sums float32 holds exactly, or all of them in float64."""
+    def _floats(self) -> FloatSum:
         shift = -self.bound.bias_register.drop
-        bias = np.array([b << shift for b in self.bias], object) if self.bias else None
-        largest = max(abs(self.x_low), abs(self.x_high))
-        weight = np.abs(self.w).sum(axis=(3, 4, 5)).astype(object) * largest  # (groups, outputs, channels)
-        extra = int(max(abs(b) for b in bias)) if bias is not None else 0
-        channels = self.window.channels
-        for count in (1, 2, 3, 4, 6, 8) if self.window.groups == 1 else (1,):
-            if count > channels:
-                break
-            edges = [channels * i // count for i in range(count + 1)]
-            slices = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
-            if all(int(weight[:, :, s].sum(axis=2).max()) + extra <= FLOAT32_BOUND for s in slices):
-                return [
-                    (s, np.ascontiguousarray(self.w[:, :, s], np.float32), self._bias_array(bias, np.float32) if i == 0 else None)
-                    for i, s in enumerate(slices)
-                ]
-        assert self.plan.bound <= FLOAT64_BOUND  # what the plan proved
-        return [(slice(0, channels), self.w.astype(np.float64), self._bias_array(bias, np.float64))]
-
-    @staticmethod
-    def _bias_array(bias: np.ndarray | None, dtype: type) -> np.ndarray | None:
-        return None if bias is None else bias.astype(dtype)
+        bias = [b << shift for b in self.bias] if self.bias else None
+        return FloatSum(self.window, self.w, bias, max(abs(self.x_low), abs(self.x_high)), self.padding)
 
     def _float_sum(self, x: np.ndarray) -> np.ndarray:
-        blocks = self._float_blocks
-        kind = blocks[0][1].dtype
-        operand = x.astype(kind)
+        operand = x.astype(self._floats.dtype)
         if self.scale != 1:
-            operand *= kind.type(self.scale)
+            operand *= operand.dtype.type(self.scale)
         if self.offset:
-            operand -= kind.type(self.offset)
-        if len(blocks) == 1:
-            _, w, bias = blocks[0]
-            return float_sum(operand, w, bias, self.window, self.padding)
-        total = None
-        for channels, w, bias in blocks:
-            part = replace(self.window, channels=channels.stop - channels.start)
-            piece = float_sum(np.ascontiguousarray(operand[:, channels]), w, bias, part, self.padding)
-            total = piece.astype(np.float64) if total is None else np.add(total, piece, out=total)
-        return total
+            operand -= operand.dtype.type(self.offset)
+        return self._floats(operand)
 
     # -- step by step ------------------------------------------------------------------------------------------------
 
@@ -201,7 +169,10 @@ class Contraction:
 
     @cached_property
     def _random(self) -> bool:
-        return any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in [*self._places(), self.bound.bias_register])
+        return any(
+            p.register.rounding is Rounding.stochastic and p.drop > 0
+            for p in [*self._places(), self.bound.bias_register]
+        )
 
     def _step_by_step(self, x: np.ndarray, group: int, run: Run, first_row: int, acc: np.ndarray) -> None:
         lanes = slice(group * self.window.outputs, (group + 1) * self.window.outputs)
@@ -219,9 +190,22 @@ class Contraction:
         for p in range(0, self.window.positions, width):
             yield p, min(p + width, self.window.positions)
 
-    def _gather(self, how: Callable[..., None], sample: np.ndarray, group: int, position: int, out: np.ndarray) -> np.ndarray:
+    def _gather(
+        self, how: Callable[..., None], sample: np.ndarray, group: int, position: int, out: np.ndarray
+    ) -> np.ndarray:
         window = self.window
-        how(sample, window.integers, self.walk, group, window.channels, position, self.scale, self.offset, self.padding, out)
+        how(
+            sample,
+            window.integers,
+            self.walk,
+            group,
+            window.channels,
+            position,
+            self.scale,
+            self.offset,
+            self.padding,
+            out,
+        )
         return out
 
     def _bias_of(self, group: int) -> np.ndarray:
@@ -229,7 +213,14 @@ class Contraction:
         return np.array(self.bias[group * o : (group + 1) * o] or (0,) * o, np.int64)
 
     def _wide(
-        self, sample: np.ndarray, group: int, run: Run, row0: int, acc: np.ndarray, counts: np.ndarray, first: np.ndarray
+        self,
+        sample: np.ndarray,
+        group: int,
+        run: Run,
+        row0: int,
+        acc: np.ndarray,
+        counts: np.ndarray,
+        first: np.ndarray,
     ) -> None:
         places, used = self._constants
         window = self.window
@@ -249,14 +240,25 @@ class Contraction:
     def _merges(self) -> bool:
         """Whether the outer registers are proved inert, so that tile totals may simply be added in 32 bits."""
         inner, outer = self.bound.stages[0], self.bound.stages[1:]
-        if any(s.out for s in self.bound.stages) or any(s.register.drop for s in outer) or self.bound.bias_register.drop:
+        if (
+            any(s.out for s in self.bound.stages)
+            or any(s.register.drop for s in outer)
+            or self.bound.bias_register.drop
+        ):
             return False
         tile = max(-inner.register.register.low, inner.register.register.high)
         most = tile * (int((self.flush > 0).sum()) + 1) + max(map(abs, self.bias), default=0)
         return all(most <= s.register.register.high for s in outer) and most < 1 << 31
 
     def _narrow(
-        self, sample: np.ndarray, group: int, run: Run, row0: int, acc: np.ndarray, counts: np.ndarray, first: np.ndarray
+        self,
+        sample: np.ndarray,
+        group: int,
+        run: Run,
+        row0: int,
+        acc: np.ndarray,
+        counts: np.ndarray,
+        first: np.ndarray,
     ) -> None:
         window = self.window
         weights = self.panels[group]  # (terms, outputs)
@@ -307,7 +309,9 @@ class Contraction:
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def _report(self, x: np.ndarray, run: Run, lanes: slice, first_row: int, counts: np.ndarray, first: np.ndarray) -> None:
+    def _report(
+        self, x: np.ndarray, run: Run, lanes: slice, first_row: int, counts: np.ndarray, first: np.ndarray
+    ) -> None:
         kinds = counts.shape[1]
         last = 2 * len(self.bound.stages) - 1
         counts[:, last] += counts[:, kinds - 1]  # the bias enters the outermost register
@@ -329,7 +333,9 @@ class Contraction:
                 witness = self._witness(x, run, place, row, first_row, lanes.start + lane)
             run.note(place.name, place.register, below, above, witness)
 
-    def _witness(self, x: np.ndarray, run: Run, place: BoundRegister, row: int, first_row: int, channel: int) -> Witness | None:
+    def _witness(
+        self, x: np.ndarray, run: Run, place: BoundRegister, row: int, first_row: int, channel: int
+    ) -> Witness | None:
         """Fold one output again by the definition, to find the term at which its register first acted."""
         n, p = divmod(row - first_row, self.window.positions)
         found: list[tuple[int, int]] = []
@@ -354,11 +360,12 @@ class Contraction:
         )  # fmt: skip
         return list(zip(rows[0].tolist(), self.panels[group][:, channel % window.outputs].tolist(), strict=True))
 
-    def fold(self, sample: np.ndarray, channel: int, p: int, row: int, run: Run, note: Callable[[str, int, int], None]) -> int:
+    def fold(
+        self, sample: np.ndarray, channel: int, p: int, row: int, run: Run, note: Callable[[str, int, int], None]
+    ) -> int:
         """Fold one output by the definition."""
         pairs = self.terms_of(sample, channel, p)
         products = [int(a == b) if self.xnor else a * b for a, b in pairs]
         key = int(sequence_key(run.seed, run.stream))
         draw = element_draw(key, row * self.outputs + channel, self.window.terms, self.bound.places)
         return add_up(products, self.bound, self.bias[channel] if self.bias else None, note, draw)
-

@@ -7,8 +7,10 @@ the type holds exactly.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,32 +53,74 @@ def self_test() -> bool:
     return bool(np.array_equal(found, np.einsum("nchwij,ocij->nohw", windows, w.astype(np.int64))))
 
 
-def float_sum(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, window: Window, padding: float) -> np.ndarray:
-    """Sum products of whole numbers held in floats: (samples, channels, d, h, w) → (samples, outputs, positions).
+class FloatSum:
+    """A sum of products of whole numbers held in floats, input channels in blocks whose sums the floats hold exactly.
 
     Parameters
     ----------
-    x : ndarray of float32 or float64
-        Operands.
-    w : ndarray of the same type
-        Operands (groups, outputs, channels, d, h, w).
-    bias : ndarray, optional
-        Added once per output.
     window : Window
         How weights walk over the input.
-    padding : float
+    w : ndarray
+        Weight operands (groups, outputs, channels, d, h, w), whole numbers.
+    bias : sequence of int, optional
+        Added once per output.
+    largest : int
+        No input operand passes this magnitude.
+    padding : int
         The operand that padding contributes.
     """
-    with plain_floats() as torch:
-        return _sum(torch, x, w, bias, window, padding)
+
+    def __init__(
+        self, window: Window, w: np.ndarray, bias: Sequence[int] | None, largest: int, padding: int
+    ) -> None:
+        self.window, self.padding = window, padding
+        weight = np.abs(w).sum(axis=(3, 4, 5)).astype(object) * largest  # (groups, outputs, channels)
+        extra = max(map(abs, bias), default=0) if bias is not None else 0
+        channels = self._blocks(weight, extra)
+        self.dtype = np.dtype(np.float32 if channels else np.float64)
+        self.blocks = []
+        for i, part in enumerate(channels or [slice(0, window.channels)]):
+            first = None if bias is None or i else np.array(bias, self.dtype)
+            self.blocks.append((part, np.ascontiguousarray(w[:, :, part], self.dtype), first))
+
+    def _blocks(self, weight: np.ndarray, extra: int) -> list[slice]:
+        """Cut the input channels so that float32 holds the sums of every block; empty if more than eight are needed."""
+        channels = self.window.channels
+        for count in (1, 2, 3, 4, 6, 8) if self.window.groups == 1 else (1,):
+            if count > channels:
+                break
+            edges = [channels * i // count for i in range(count + 1)]
+            slices = [slice(a, b) for a, b in pairwise(edges)]
+            if all(int(weight[:, :, s].sum(axis=2).max()) + extra <= FLOAT32_BOUND for s in slices):
+                return slices
+        return []
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Sum operands (samples, channels, d, h, w) of type `dtype` to (samples, outputs, positions)."""
+        with plain_floats() as torch:
+            if len(self.blocks) == 1:
+                _, w, bias = self.blocks[0]
+                return _sum(torch, x, w, bias, self.window, self.padding)
+            total = None
+            for channels, w, bias in self.blocks:
+                part = replace(self.window, channels=channels.stop - channels.start)
+                piece = _sum(torch, np.ascontiguousarray(x[:, channels]), w, bias, part, self.padding)
+                total = piece.astype(np.float64) if total is None else np.add(total, piece, out=total)
+            return total
 
 
-def _sum(torch: Any, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, window: Window, padding: float) -> np.ndarray:
+def _sum(
+    torch: Any, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, window: Window, padding: float
+) -> np.ndarray:
     functional = torch.nn.functional
     samples, rank = x.shape[0], max(window.rank, 1)
     outputs = window.groups * window.outputs
     b = None if bias is None else torch.from_numpy(bias)
-    if window.kernel == window.stride == window.dilation == (1, 1, 1) and window.before == (0, 0, 0) and window.groups == 1:
+    if (
+        window.kernel == window.stride == window.dilation == (1, 1, 1)
+        and window.before == (0, 0, 0)
+        and window.groups == 1
+    ):
         matrix = torch.from_numpy(w.reshape(outputs, -1))
         flat = torch.from_numpy(x.reshape(samples, x.shape[1], -1))
         if window.positions == 1:
@@ -86,7 +130,7 @@ def _sum(torch: Any, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, wind
     used = slice(3 - rank, 3)
     kernel, stride, dilation = window.kernel[used], window.stride[used], window.dilation[used]
     before, out = window.before[used], window.out[used]
-    data = torch.from_numpy(x.reshape(samples, x.shape[1], *x.shape[5 - rank:]))
+    data = torch.from_numpy(x.reshape(samples, x.shape[1], *x.shape[5 - rank :]))
     if window.transposed:
         size = window.size[used]
         extra = [

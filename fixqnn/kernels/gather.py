@@ -65,8 +65,8 @@ class Window:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Length of every reduction axis, by name."""
-        axes = {name: k for name, k in zip(SPATIAL, self.kernel, strict=True)}
-        used = {name: axes[name] for name in SPATIAL[3 - self.rank:]}
+        axes = dict(zip(SPATIAL, self.kernel, strict=True))
+        used = {name: axes[name] for name in SPATIAL[3 - self.rank :]}
         return {**used, "channel": self.channels}
 
     def walk(self, order: Sequence[str]) -> np.ndarray:
@@ -156,7 +156,7 @@ def gather_columns(x, window, walk, group, channels, position, scale, offset, pa
 
 @kernel
 def input_place(out, tap, window, axis):
-    """Where an output place and a tap of the window meet the input along an axis; −1 between the inputs of a transposed window."""
+    """Where an output place and a tap meet the input along an axis; −1 between the inputs of a transposed window."""
     stride, step, before = window[6 + axis], window[9 + axis], window[12 + axis]
     if window[18]:
         place = out + before - tap * step

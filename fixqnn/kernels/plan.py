@@ -128,7 +128,9 @@ def _content(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) 
         if level == len(bound.stages) - 1 and bias:
             largest_bias = _kept(max(map(abs, bias)), bound.bias_register)
             size += largest_bias
-            rows.append((f"{place.name} (bias)", largest_bias, max(map(abs, bias)) << max(-bound.bias_register.drop, 0)))
+            rows.append(
+                (f"{place.name} (bias)", largest_bias, max(map(abs, bias)) << max(-bound.bias_register.drop, 0))
+            )
         content = min(size, _limits(place.register))
         up = max(place.drop, 0)
         rows.append((place.name, content, (content << up) + (number << max(-place.drop, 0)) + (1 << up) + largest_bias))
@@ -200,7 +202,11 @@ def _prove_stepwise(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms
     if any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in places):
         return False, "an outer register rounds at random"
     ok, reason = _prove_wide(reach, bound, bias, terms)
-    return (True, f"whole products, every addition clamped to {register.bits} bits in 32-bit lanes") if ok else (ok, reason)
+    return (
+        (True, f"whole products, every addition clamped to {register.bits} bits in 32-bit lanes")
+        if ok
+        else (ok, reason)
+    )
 
 
 def _bias_acts(b: int, place: BoundRegister) -> bool:

@@ -1,6 +1,6 @@
 """Accumulators to codes, for every scaler, over arrays of shape (samples, channels, positions).
 
-Every kernel stores through the output register and counts, per channel, how often it acted.
+One class serves both engines: `exact_array` by the definition, `fast` by the loop that fits the scaler.
 """
 
 from __future__ import annotations
@@ -14,30 +14,21 @@ import numpy as np
 
 from fixqnn.arith import exact
 from fixqnn.arith.bind import output_register
-from fixqnn.arith.fast import (
-    ABOVE,
-    BELOW,
-    FIRST,
-    LAST,
-    LOW,
-    REST,
-    WIDEST,
-    decided,
-    draw64,
-    kernel,
-    mode_flags,
-    register_constants,
-    round_shift,
-    round_up,
-    sequence_key,
-    shift_constants,
-    store,
-    undecided,
-)
+from fixqnn.arith.fast import WIDEST, mode_flags, register_constants, sequence_key, shift_constants
 from fixqnn.errors import DoesNotFit, TooWide
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
-from fixqnn.modes import Rounding
+from fixqnn.kernels.rescale_loops import (
+    divide_round,
+    fill_random,
+    rescale_estimate,
+    rescale_float,
+    rescale_multiply,
+    rescale_ratio,
+    rescale_split,
+    rescale_two_step,
+)
+from fixqnn.modes import GOLDEN, Rounding, mix64
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Scaler, Shift, TwoStepMultiplier
 
 Position = Callable[[int], tuple[int, ...]]
@@ -101,7 +92,7 @@ class Rescale:
 
     def exact_array(self, acc: np.ndarray, run: Run, position: Position) -> np.ndarray:
         """Carry an object array (samples, channels, positions) of Python integers to codes, counting events."""
-        samples, channels, positions = acc.shape
+        _, channels, positions = acc.shape
         codes = np.empty(acc.shape, object)
         counter = Counter(channels)
         key = int(sequence_key(run.seed, run.stream))
@@ -134,7 +125,9 @@ class Rescale:
         key = int(sequence_key(run.seed, run.stream))
         saturates = register.overflow in ("saturate", "saturate_symmetric", "forbid")
         for n in range(acc.shape[0]):
-            chosen = (codes[n] == register.low) | (codes[n] == register.high) if saturates else np.ones(codes[n].shape, bool)
+            chosen = (
+                (codes[n] == register.low) | (codes[n] == register.high) if saturates else np.ones(codes[n].shape, bool)
+            )
             for p in np.flatnonzero(chosen.any(axis=0)).tolist():
                 for c in np.flatnonzero(chosen[:, p]).tolist():
                     element = ((run.first_sample + n) * positions + p) * channels + c
@@ -184,13 +177,17 @@ class Rescale:
         deepest = max(s for _, s in pairs)
         output = self._output()
         split = product.bit_length() > WIDEST - 1
-        if split and not (
-            not any(offsets)
-            and min(s for _, s in pairs) >= 25
-            and max((self.bound >> 24) * m + (m << 1) for m, _ in pairs).bit_length() < WIDEST - 2
-            and max(m for m, _ in pairs).bit_length() <= 36
-            and rounding is not Rounding.stochastic
-        ) or deepest > WIDEST:
+        if (
+            (split
+            and not (
+                not any(offsets)
+                and min(s for _, s in pairs) >= 25
+                and max((self.bound >> 24) * m + (m << 1) for m, _ in pairs).bit_length() < WIDEST - 2
+                and max(m for m, _ in pairs).bit_length() <= 36
+                and rounding is not Rounding.stochastic
+            ))
+            or deepest > WIDEST
+        ):
             raise TooWide(
                 f"rescaling by {max(m for m, _ in pairs)} / 2^{deepest} an accumulator of up to ±{self.bound} passes 62 bits; "
                 "use a narrower multiplier or accumulator, or engine='exact'"
@@ -308,7 +305,6 @@ class Rescale:
 
 def element_draw(key: int, element: int, terms: int, places: int) -> Callable[[int, int], int]:
     """Random numbers of one output: ``draw(place, index)``, by the Python definition."""
-    from fixqnn.modes import GOLDEN, mix64
 
     def draw(place: int, index: int) -> int:
         counter = (element * (terms + 2) + index + 1) * places + place
@@ -320,198 +316,3 @@ def element_draw(key: int, element: int, terms: int, places: int) -> Callable[[i
 def _whole(acc: Any) -> int | float:
     """The number itself: a whole one as a Python integer, an operand's float as it is."""
     return float(acc) if isinstance(acc, np.floating) and not acc.is_integer() else int(acc)
-
-
-# -- kernels ---------------------------------------------------------------------------------------------------------
-
-
-@kernel
-def fill_random(key, first_sample, places, place, terms, random):
-    samples, channels, positions = random.shape
-    for n in range(samples):
-        for c in range(channels):
-            for p in range(positions):
-                element = np.uint64(((first_sample + n) * positions + p) * channels + c)
-                counter = (element * np.uint64(terms + 2) + np.uint64(terms + 1)) * np.uint64(places) + np.uint64(place)
-                random[n, c, p] = draw64(key, counter)
-
-
-@kernel
-def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above):
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            i = c % m.size
-            mc, s, add, neg, odd, flip, o = m[i], rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], rows[i, 4], offset[i]
-            under = np.int64(0)
-            over = np.int64(0)
-            source, target = acc[n, c], y[n, c]
-            for p in range(positions):
-                value = np.int64(source[p]) * mc + o
-                if random is not None and s > 0:
-                    value += np.int64(random[n, c, p] >> np.uint64(64 - s))
-                value = round_shift(value, s, add, neg, odd, flip) + zero
-                target[p] = store(value, first, last, low, rest, up, down)
-                under += np.int64(value < first)
-                over += np.int64(value > last)
-            below[c] += under
-            above[c] += over
-
-
-@kernel
-def rescale_split(acc, m, rows, zero, output, y, below, above):
-    # acc·m past 62 bits: with acc = hi·2^24 + lo the low 24 bits of lo·m only say "and a little more", in one last bit.
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            i = c % m.size
-            mc, s, add, neg, odd, flip = m[i], rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], rows[i, 4]
-            for p in range(positions):
-                a = np.int64(acc[n, c, p])
-                hi = a >> 24
-                product = (a - (hi << 24)) * mc
-                value = 2 * (hi * mc + (product >> 24)) + np.int64((product & 0xFFFFFF) != 0)
-                value = round_shift(value, s, add, neg, odd, flip) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
-                below[c] += np.int64(value < first)
-                above[c] += np.int64(value > last)
-
-
-@kernel
-def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, above):
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    half = np.int64(1) << (bits - 1)
-    mask = (np.int64(1) << bits) - 1
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            i = c % m.size
-            mc, l, s, add, neg, odd, flip = m[i], left[i], rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3], rows[i, 4]
-            under = np.int64(0)
-            over = np.int64(0)
-            source, target = acc[n, c], y[n, c]
-            for p in range(positions):
-                wrapped = ((np.int64(source[p]) + half) & mask) - half
-                wrapped = (((wrapped << l) + half) & mask) - half
-                high = round_shift(wrapped * mc, step[0], step[1], step[2], step[3], step[4])
-                high = min(max(high, -half), half - 1)
-                value = round_shift(high, s, add, neg, odd, flip) + zero
-                target[p] = store(value, first, last, low, rest, up, down)
-                under += np.int64(value < first)
-                over += np.int64(value > last)
-            below[c] += under
-            above[c] += over
-
-
-@kernel
-def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, below, above):
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
-    fl = factor.dtype.type
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            f, b = factor[c % factor.size], bias[c % bias.size]
-            for p in range(positions):
-                v = fl(acc[n, c, p])
-                if b != 0:
-                    v = fl(v + b)
-                v = fl(v / f) if divide else fl(v * f)
-                if before != 0:
-                    v = fl(v + before)
-                size = abs(np.float64(v))
-                if size < 2.0**61:
-                    whole = np.floor(size)
-                    part = size - whole  # exact: a float's fraction is no finer than the float
-                    k = np.int64(whole)
-                    cut = -2 if part == 0.0 else (1 if part > 0.5 else (0 if part == 0.5 else -1))
-                    k += round_up(cut, k & 1, v < 0, modes)
-                else:
-                    k = np.int64(2) ** 61 if size == size else np.int64(0)
-                value = (-k if v < 0 else k) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
-                below[c] += np.int64(value < first)
-                above[c] += np.int64(value > last)
-
-
-@kernel
-def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above):
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            i = c % top.size
-            t, q, o = top[i], bottom[i], offset[i]
-            for p in range(positions):
-                product = np.int64(acc[n, c, p]) * t + o
-                size = abs(product)
-                k = size // q
-                part = size - k * q
-                cut = -2 if part == 0 else (1 if 2 * part > q else (0 if 2 * part == q else -1))
-                k += round_up(cut, k & 1, product < 0, modes)
-                value = (-k if product < 0 else k) + zero
-                y[n, c, p] = store(value, first, last, low, rest, up, down)
-                below[c] += np.int64(value < first)
-                above[c] += np.int64(value > last)
-
-
-@kernel
-def rescale_estimate(acc, factor, part, flags, zero, output, y, below, above, doubtful):
-    # float64 carries acc·R + part with a relative error of at most three roundings, 2^-51: an output is decided when
-    # every number at which its rounding changes lies farther than 2^-50 of the magnitude; the rest is listed, to be done
-    # exactly. Decided outputs are on no tie, so that all modes to the nearest agree on them.
-    first, last, low, rest, up, down = output[FIRST], output[LAST], output[LOW], output[REST], output[ABOVE], output[BELOW]
-    nearest, if_positive, if_negative = flags[0], flags[5], flags[6]
-    found = 0
-    samples, channels, positions = acc.shape
-    size = abs(part)
-    for n in range(samples):
-        for c in range(channels):
-            f = factor[c % factor.size]
-            source, target = acc[n, c], y[n, c]
-            under = np.int64(0)
-            over = np.int64(0)
-            doubts = np.int64(0)
-            for p in range(positions):
-                scaled = np.float64(source[p]) * f
-                v = scaled + part
-                doubts += np.int64(undecided(v, (abs(scaled) + size) * 2.0**-50, nearest))
-                value = np.int64(decided(v, nearest, if_positive, if_negative)) + zero
-                target[p] = store(value, first, last, low, rest, up, down)
-                under += np.int64(value < first)
-                over += np.int64(value > last)
-            below[c] += under
-            above[c] += over
-            if doubts == 0:
-                continue
-            for p in range(positions):
-                scaled = np.float64(source[p]) * f
-                v = scaled + part
-                if undecided(v, (abs(scaled) + size) * 2.0**-50, nearest):
-                    value = np.int64(decided(v, nearest, if_positive, if_negative)) + zero
-                    below[c] -= np.int64(value < first)  # what the redo will count
-                    above[c] -= np.int64(value > last)
-                    if found < doubtful.size:
-                        doubtful[found] = (n * channels + c) * positions + p
-                    found += 1
-    return found
-
-
-@kernel
-def divide_round(acc, divisors, flags, mean):
-    modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
-    samples, channels, positions = acc.shape
-    for n in range(samples):
-        for c in range(channels):
-            q = divisors[c % divisors.size]
-            for p in range(positions):
-                a = np.int64(acc[n, c, p])
-                size = abs(a)
-                k = size // q
-                part = size - k * q
-                cut = -2 if part == 0 else (1 if 2 * part > q else (0 if 2 * part == q else -1))
-                k += round_up(cut, k & 1, a < 0, modes)
-                mean[n, c, p] = -k if a < 0 else k

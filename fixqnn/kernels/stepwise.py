@@ -45,7 +45,12 @@ def tiles(scalars, vectors, bounds, low, high, start, acc, under, over):
                 end = bounds[t + 1]
                 while k + 4 <= end:
                     x0, x1, x2, x3 = row[k], row[k + 1], row[k + 2], row[k + 3]
-                    w0, w1, w2, w3 = vectors[k, c0:c1], vectors[k + 1, c0:c1], vectors[k + 2, c0:c1], vectors[k + 3, c0:c1]
+                    w0, w1, w2, w3 = (
+                        vectors[k, c0:c1],
+                        vectors[k + 1, c0:c1],
+                        vectors[k + 2, c0:c1],
+                        vectors[k + 3, c0:c1],
+                    )
                     for c in range(width):
                         s, u, o = total[c], below[c], above[c]
                         v = np.int32(s + np.int32(x0 * np.int32(w0[c])))
@@ -101,7 +106,22 @@ def fold_tiles(tile_totals, bias, places, used, last_level, bias_first, flush, a
         totals[:, :] = 0
         if bias_first and last_level > 0:
             carry[:] = bias[r]
-            _enter(carry, totals[last_level], places[kinds - 1], False, lanes, hits[:, kinds - 1, r], None, 0, 0, 1, 0, 0, 1, 0)
+            _enter(
+                carry,
+                totals[last_level],
+                places[kinds - 1],
+                False,
+                lanes,
+                hits[:, kinds - 1, r],
+                None,
+                0,
+                0,
+                1,
+                0,
+                0,
+                1,
+                0,
+            )
         for t in range(tile_count):
             for c in range(lanes):
                 totals[0, c] = tile_totals[r, t, c]
@@ -112,10 +132,40 @@ def fold_tiles(tile_totals, bias, places, used, last_level, bias_first, flush, a
                 out = 2 + 2 * level
                 if used[out]:
                     _pass(carry, places[out], lanes, hits[:, out, r], None, 0, 0, 1, 0, 0, 1, 0)
-                _enter(carry, totals[level + 1], places[out + 1], True, lanes, hits[:, out + 1, r], None, 0, 0, 1, 0, 0, 1, 0)
+                _enter(
+                    carry,
+                    totals[level + 1],
+                    places[out + 1],
+                    True,
+                    lanes,
+                    hits[:, out + 1, r],
+                    None,
+                    0,
+                    0,
+                    1,
+                    0,
+                    0,
+                    1,
+                    0,
+                )
         if used[kinds - 1] and not bias_first:
             carry[:] = bias[r]
-            _enter(carry, totals[last_level], places[kinds - 1], True, lanes, hits[:, kinds - 1, r], None, 0, 0, 1, 0, 0, 1, 0)
+            _enter(
+                carry,
+                totals[last_level],
+                places[kinds - 1],
+                True,
+                lanes,
+                hits[:, kinds - 1, r],
+                None,
+                0,
+                0,
+                1,
+                0,
+                0,
+                1,
+                0,
+            )
         carry[:] = totals[last_level]
         if used[2 + 2 * last_level]:
             out = 2 + 2 * last_level

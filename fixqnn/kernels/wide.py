@@ -31,7 +31,9 @@ LANES = 128
 
 
 @kernel
-def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row0, channel0, channels, acc, counts, first):
+def wide(
+    x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row0, channel0, channels, acc, counts, first
+):
     """Fold rows of terms through the stages.
 
     x (rows, terms) and w (terms, lanes) are operands; `places` holds one row of register constants per place: product,
@@ -63,7 +65,20 @@ def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row
                 for c in range(width):
                     carry[c] = (value * w[k, c0 + c] + xnor) >> xnor
                 if used[0]:
-                    _pass(carry, places[0], width, hits[:, 0], key, row0 + r, channel0 + c0, channels, terms, k + 1, kinds, 0)
+                    _pass(
+                        carry,
+                        places[0],
+                        width,
+                        hits[:, 0],
+                        key,
+                        row0 + r,
+                        channel0 + c0,
+                        channels,
+                        terms,
+                        k + 1,
+                        kinds,
+                        0,
+                    )
                 _enter(carry, totals[0], places[1], True, width, hits[:, 1], key, row0 + r, channel0 + c0, channels, terms,
                        k + 1, kinds, 1)  # fmt: skip
                 for level in range(flush[k]):
@@ -99,7 +114,14 @@ def wide(x, w, bias, places, used, last_level, bias_first, xnor, flush, key, row
 @kernel
 def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index, places, number):
     """Keep every lane of `carry` in a register on its way."""
-    shift, add, neg, odd, flip, left = place[SHIFT], place[ADD], place[IF_NEGATIVE], place[IF_ODD], place[FLIP], place[LEFT]
+    shift, add, neg, odd, flip, left = (
+        place[SHIFT],
+        place[ADD],
+        place[IF_NEGATIVE],
+        place[IF_ODD],
+        place[FLIP],
+        place[LEFT],
+    )
     first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
     for c in range(width):
         value = carry[c] << left
@@ -114,7 +136,14 @@ def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index,
 @kernel
 def _enter(carry, total, place, adding, width, hits, key, row, channel0, channels, terms, index, places, number):
     """Add every lane of `carry` to a running total and keep the sum."""
-    shift, add, neg, odd, flip, left = place[SHIFT], place[ADD], place[IF_NEGATIVE], place[IF_ODD], place[FLIP], place[LEFT]
+    shift, add, neg, odd, flip, left = (
+        place[SHIFT],
+        place[ADD],
+        place[IF_NEGATIVE],
+        place[IF_ODD],
+        place[FLIP],
+        place[LEFT],
+    )
     first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
     for c in range(width):
         value = (total[c] << shift) + (carry[c] << left) if adding else carry[c] << left

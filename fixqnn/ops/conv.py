@@ -57,7 +57,9 @@ def real(
 
 def _reach(tap: Sequence[int], out: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> tuple[slice, ...]:
     """The inputs that one tap of the kernel meets, per spatial axis."""
-    return tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in zip(tap, out, stride, dilation, strict=True))
+    return tuple(
+        slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in zip(tap, out, stride, dilation, strict=True)
+    )
 
 
 def transposed_shape(
@@ -67,7 +69,13 @@ def transposed_shape(
     """(N, C, *S), (C, O/groups, *K), (O,) → (N, O, *S′), as torch has it."""
     rank = len(w) - 2
     lengths = {len(x) - 2, len(stride), len(padding), len(output_padding), len(dilation)}
-    if not 1 <= rank <= 3 or lengths != {rank} or x[1] != w[0] or w[0] % groups or (b is not None and b != (w[1] * groups,)):
+    if (
+        not 1 <= rank <= 3
+        or lengths != {rank}
+        or x[1] != w[0]
+        or w[0] % groups
+        or (b is not None and b != (w[1] * groups,))
+    ):
         raise BadInput(
             f"conv_transpose takes (N, C, *spatial), (C, O/groups, *kernel) and a bias (O,); got x {x}, w {w}, b {b}, "
             f"stride {stride}, padding {padding}, output_padding {output_padding}, dilation {dilation}, groups {groups}"
@@ -87,7 +95,13 @@ def transposed_real(
 ) -> np.ndarray:  # fmt: skip
     """Compute the layer in real numbers: every input is spread over the outputs that it reaches."""
     out = transposed_shape(
-        x.shape, w.shape, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation, groups=groups
+        x.shape,
+        w.shape,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
     )[2:]
     samples, outputs, per_group = x.shape[0], w.shape[1] * groups, x.shape[1] // groups
     spread = [

@@ -16,7 +16,7 @@ from fixqnn.arith import exact as steps
 from fixqnn.arith.bind import BoundRegister, power_of_two
 from fixqnn.arith.fast import sequence_key
 from fixqnn.datapath import Elementwise
-from fixqnn.errors import DoesNotFit
+from fixqnn.errors import DoesNotFit, FormatError
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
 from fixqnn.kernels.rescale import Rescale, element_draw
@@ -47,7 +47,7 @@ def prepare(step: Step) -> dict[str, Any]:
     try:
         made = _prepare(step)
         rescale_of(step, made, 0)  # refuses output formats that the scaler does not reach
-    except DoesNotFit as problem:
+    except (DoesNotFit, FormatError) as problem:
         raise DoesNotFit(f"{step.name} ({step.op.name}): {problem}") from None
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,8 +19,8 @@ def lanes(array: np.ndarray) -> np.ndarray:
     >>> lanes(np.zeros((2, 3, 4, 5))).shape, lanes(np.zeros((2, 3))).shape, lanes(np.zeros(2)).shape
     ((2, 3, 20), (2, 3, 1), (2, 1, 1))
     """
-    samples, channels, *positions = (*array.shape, 1)[: max(array.ndim, 2)]
-    return array.reshape(samples, channels, int(np.prod(positions, dtype=np.int64)))
+    samples, channels, *positions = (*array.shape, 1, 1)
+    return array.reshape(samples, channels, math.prod(positions))
 
 
 def position_of(shape: Sequence[int | None]) -> Callable[[int], tuple[int, ...]]:
@@ -44,7 +45,7 @@ def broadcast(*shapes: Shape) -> Shape:
         sizes = {s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0} - {1}
         if len(sizes) > 1 or (None in sizes and axis > 0):
             shown = " and ".join(map(str, shapes))
-            raise BadInput(f"shapes {shown} do not meet: axis {axis} of the result would be both of {sizes} (None: batch)")
+            raise BadInput(f"shapes {shown} do not meet: axis {axis} would have the lengths {sizes} (None: batch)")
         result.append(sizes.pop() if sizes else 1)
     return tuple(result)
 

@@ -18,7 +18,9 @@ Shape = tuple[int | None, ...]
 def shape(x: Shape, w: Shape, b: Shape | None = None) -> Shape:
     """(N, …, d), (m, d), (m,) → (N, …, m)."""
     if len(x) < 2 or len(w) != 2 or x[-1] != w[1] or (b is not None and b != (w[0],)):
-        raise BadInput(f"linear takes (N, ..., d), (m, d) and a bias (m,); got {x}, {w}" + (f", {b}" if b is not None else ""))
+        raise BadInput(
+            f"linear takes (N, ..., d), (m, d) and a bias (m,); got {x}, {w}" + (f", {b}" if b is not None else "")
+        )
     return (*x[:-1], w[0])
 
 

@@ -304,7 +304,8 @@ def _prepare_signs(step: Step) -> dict[str, Any]:
         raise DoesNotFit(f"{function} needs a Lookup, not {scaler!r}; give the machine Lookup() for 'lookup'")
     if function != "leaky_relu":
         raise DoesNotFit(
-            f"a bare {type(scaler).__name__} computes leaky_relu only, not {function}; give the machine Lookup() for 'lookup'"
+            f"a bare {type(scaler).__name__} computes leaky_relu only, not {function}; "
+            "give the machine Lookup() for 'lookup'"
         )
     check_rounds(step)
     slope = FUNCTIONS[function].complete(_parameters(step))["negative_slope"]
@@ -358,7 +359,7 @@ class Signs:
         rescales = [Rescale(step.datapath, (c,), Format(WIDEST), bound, zero) for c in step.constants["rescale"]]
         furthest = max(reach(step.datapath, c, bound) for c in step.constants["rescale"]) + abs(int(zero)) + 1
         if furthest.bit_length() > WIDEST - 2:
-            raise TooWide(f"rescaled numbers of up to ±{furthest} pass 62 bits; use narrower formats, or engine='exact'")
+            raise TooWide(f"numbers of up to ±{furthest} pass 62 bits; use narrower formats, or engine='exact'")
         return cls(operand, *rescales, _store(step, furthest))
 
     def fast(self, run: Run, x: np.ndarray) -> np.ndarray:

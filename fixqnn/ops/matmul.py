@@ -45,7 +45,9 @@ def _layout(step: Step, b: np.ndarray | None = None) -> Layout:
     codes = np.zeros((m, k), np.int64) if b is None else b.T
     form = step.in_format(1)
     if form.per_channel:
-        raise DoesNotFit(f"{step.name}: operand {step.inputs[1]!r} has one scale per channel; matmul needs one per tensor")
+        raise DoesNotFit(
+            f"{step.name}: operand {step.inputs[1]!r} has one scale per channel; matmul needs one per tensor"
+        )
     return Layout(window, codes.reshape(1, m, k, 1, 1, 1), form, ((form.scale, form.zero_point),))
 
 

@@ -33,7 +33,7 @@ def shape(x: Shape, *, kernel: Ints, stride: Ints, padding: Pairs, dilation: Int
     for n, k, s, (before, after), d in zip(x[2:], kernel, stride, padding, dilation, strict=True):
         length = (n + before + after - d * (k - 1) - 1) // s + 1
         if length < 1:
-            raise BadInput(f"max_pool of {x}: kernel {kernel}, dilation {dilation}, does not fit with padding {padding}")
+            raise BadInput(f"max_pool of {x}: kernel {kernel}, dilation {dilation} does not fit padding {padding}")
         if any(not any(0 <= i * s - before + j * d < n for j in range(k)) for i in range(length)):
             raise BadInput(f"max_pool of {x}: with padding {padding}, a window of {kernel} holds nothing else")
         lengths.append(length)

@@ -22,11 +22,15 @@ Pairs = Sequence[tuple[int, int]]
 ONE = ((1, 0),)
 
 
-def shape(x: Shape, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, include_padding: bool = True) -> Shape:
+def shape(
+    x: Shape, *, kernel: Sequence[int], stride: Sequence[int], padding: Pairs, include_padding: bool = True
+) -> Shape:
     """(N, C, *S) → (N, C, *S′)."""
     rank = len(x) - 2
     if not (1 <= rank <= 3 and len(kernel) == len(stride) == len(padding) == rank):
-        raise BadInput(f"average_pool takes (N, C, *spatial) and a kernel, stride and padding per spatial axis; got {x}, {kernel}")
+        raise BadInput(
+            f"average_pool takes (N, C, *spatial) and a kernel, stride and padding per spatial axis; got {x}, {kernel}"
+        )
     out = [(n + a + b - k) // s + 1 for n, k, s, (a, b) in zip(x[2:], kernel, stride, padding, strict=True)]
     if min(out) < 1:
         raise BadInput(f"average_pool: a window {tuple(kernel)} does not fit the padded input {x[2:]}")
@@ -91,7 +95,9 @@ def _ones(window: Window, counts: tuple[int, ...]) -> Layout:
 def adaptive_shape(x: Shape, *, output: Sequence[int]) -> Shape:
     """(N, C, *S) → (N, C, *output)."""
     if len(output) != len(x) - 2 or min(output) < 1:
-        raise BadInput(f"adaptive_average_pool takes (N, C, *spatial) and one output length per spatial axis; got {x}, {output}")
+        raise BadInput(
+            f"adaptive_average_pool takes (N, C, *spatial) and one output length per spatial axis; got {x}, {output}"
+        )
     return (*x[:2], *output)
 
 
@@ -167,7 +173,9 @@ def adaptive_fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 def mean_shape(x: Shape, *, axes: Sequence[int], keepdims: bool = False) -> Shape:
     """Drop the averaged axes, or leave them as one."""
     if not axes or any(not 1 <= a < len(x) for a in axes) or len(set(axes)) != len(axes):
-        raise BadInput(f"mean takes axes between 1 and {len(x) - 1} of {x}, each once, never the batch; got {tuple(axes)}")
+        raise BadInput(
+            f"mean takes axes between 1 and {len(x) - 1} of {x}, each once, never the batch; got {tuple(axes)}"
+        )
     return tuple(1 if i in axes else n for i, n in enumerate(x) if keepdims or i not in axes)
 
 

@@ -54,10 +54,16 @@ class Side:
             x += np.int64(self.offset)
         if self.rescale is None:
             return x
-        if getattr(self.rescale.scaler, "rounding", None) is Rounding.stochastic:
+        if _draws(self.rescale.scaler):
             x = np.ascontiguousarray(np.broadcast_to(x, shape))
         quiet = Run(run.seed, run.stream, run.first_sample)
         return self.rescale.fast(lanes(x), quiet, position_of(x.shape)).reshape(x.shape)
+
+
+def _draws(scaler: Any) -> bool:
+    """Whether a scaler asks for random numbers."""
+    roundings = [getattr(scaler, name, None) for name in ("rounding", "first", "second")]
+    return Rounding.stochastic in roundings or (isinstance(scaler, Divide) and _draws(scaler.then))
 
 
 def _times(codes: np.ndarray, factor: int) -> np.ndarray:
@@ -164,7 +170,7 @@ def _side(step: Step, which: int) -> Side:
         side.rescale = Rescale(align, (constants,), Format(WIDEST), bound, 0, (), PLACES, which, 0)
         side.bound = reach(align, constants, bound)
         if side.bound.bit_length() > WIDEST - 1:
-            raise TooWide(f"aligned operands of up to ±{side.bound} pass 62 bits; use narrower formats, or engine='exact'")
+            raise TooWide(f"an operand of up to ±{side.bound} passes 62 bits; use narrower formats, or engine='exact'")
     return side
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fixqnn.arith.fast import WIDEST
-from fixqnn.errors import DoesNotFit, TooWide
+from fixqnn.errors import DoesNotFit, FormatError, TooWide
 from fixqnn.events import Run
 from fixqnn.kernels.rescale import Rescale
 from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of
@@ -35,7 +35,7 @@ def prepare(step: Step) -> dict[str, Any]:
     try:
         made = {"rescale": step.datapath.prepare((_operand(step).step,), step.out_format.scale)}
         _rescale(step, made)  # refuses output formats that the scaler does not reach
-    except DoesNotFit as problem:
+    except (DoesNotFit, FormatError) as problem:
         raise DoesNotFit(f"{step.name} (requantize): {problem}") from None
     return made
 

@@ -63,7 +63,9 @@ def weight_scales(form: Format, axis: int, outputs: int, name: str) -> tuple[tup
     if not form.per_channel:
         return ((form.scale, form.zero_point),)
     if form.axis != axis:
-        raise DoesNotFit(f"{name} has scales along axis {form.axis}; here they may run along axis {axis} (output channels) only")
+        raise DoesNotFit(
+            f"{name} has scales along axis {form.axis}; here they may run along axis {axis} (output channels) only"
+        )
     pairs = tuple(zip(form.scales, form.zero_points, strict=True))
     return pairs * (outputs // len(pairs))
 
@@ -86,14 +88,18 @@ def prepare_sum(step: Step, layout: Layout) -> dict[str, Any]:
     datapath = datapath_of(step)
     x_format = step.in_format(0)
     if x_format.per_channel:
-        raise DoesNotFit(f"{step.name}: input {step.inputs[0]!r} has one scale per channel; sums need one scale per tensor")
+        raise DoesNotFit(
+            f"{step.name}: input {step.inputs[0]!r} has one scale per channel; sums need one scale per tensor"
+        )
     x = _input_operand(step, datapath)
     products = [x.step * Operand.of(s, z).step for s, z in layout.w_scales]
     if datapath.zero_point == "folded" and (x.scale != 1 or any(z != 0 for _, z in layout.w_scales)):
         raise DoesNotFit(f"{step.name}: folded zero points need symmetric weights and whole zero points")
     if datapath.zero_point == "ignored" and x_format != step.out_format:
         raise DoesNotFit(f"{step.name}: a datapath that ignores zero points needs equal formats on both sides")
-    if datapath.term == "xnor" and (x_format.bits != 1 or layout.w_format is None or layout.w_format.bits != 1 or layout.bias):
+    if datapath.term == "xnor" and (
+        x_format.bits != 1 or layout.w_format is None or layout.w_format.bits != 1 or layout.bias
+    ):
         raise DoesNotFit(f"{step.name}: xnor counts one-bit codes and takes no bias; quantize both sides with binary()")
     if datapath.term == "xnor" and any(layout.window.before):
         raise DoesNotFit(f"{step.name}: padding contributes zero, which is no code of binary(); xnor takes no padding")
@@ -114,12 +120,18 @@ def prepare_sum(step: Step, layout: Layout) -> dict[str, Any]:
             )
         return made
     ignored = datapath.zero_point == "ignored"
-    ups = [(x_format.scale,) if layout.w_format is None else (x.step, Operand.of(s, z).step * two) for s, z in layout.w_scales]
+    ups = [
+        (x_format.scale,) if layout.w_format is None else (x.step, Operand.of(s, z).step * two)
+        for s, z in layout.w_scales
+    ]
     if layout.w_format is None and bound.drop:
         ups = [(u[0] * two,) for u in ups]
     try:
         constants = {
-            count: tuple(datapath.scaler.prepare(() if ignored else up, Fraction(1) if ignored else out.scale, count) for up in ups)
+            count: tuple(
+                datapath.scaler.prepare(() if ignored else up, Fraction(1) if ignored else out.scale, count)
+                for up in ups
+            )
             for count in sorted(set(layout.counts) or {1})
         }
     except DoesNotFit as problem:
@@ -135,7 +147,9 @@ def _input_operand(step: Step, datapath: SumOfProducts) -> Operand:
     return Operand.of(form.scale, form.zero_point)
 
 
-def _bind(step: Step, datapath: SumOfProducts, layout: Layout, products: Sequence[Fraction], bias_ratio: Fraction) -> BoundSum:
+def _bind(
+    step: Step, datapath: SumOfProducts, layout: Layout, products: Sequence[Fraction], bias_ratio: Fraction
+) -> BoundSum:
     same = len(set(products)) == 1
     try:
         return bind_sum(datapath, products[0] if same else None, layout.window.sizes, bias_ratio)
@@ -150,16 +164,22 @@ def _bias(step: Step, datapath: SumOfProducts, name: str, products: Sequence[Fra
         raise DoesNotFit(f"{step.name}: bias {name!r} has zero point {form.zero_point}; a bias needs zero point 0")
     if datapath.bias == "scaler":
         if not isinstance(datapath.scaler, Float):
-            raise DoesNotFit(f"{step.name}: bias='scaler' adds a real number inside a Float scaler, not {datapath.scaler}")
+            raise DoesNotFit(
+                f"{step.name}: bias='scaler' adds a real number inside a Float scaler, not {datapath.scaler}"
+            )
         return {"bias": (), "real_bias": _real_bias(form, codes, step, datapath.scaler, products)}
     ratios = {form.scale_at(i if form.per_channel else 0) / products[i % len(products)] for i in range(len(codes))}
     if len(ratios) > 1:
-        raise DoesNotFit(f"{step.name}: bias {name!r} has one step, products have one per channel; give the bias a scale per channel")
+        raise DoesNotFit(
+            f"{step.name}: bias {name!r} has one step, products have one per channel; give the bias a scale per channel"
+        )
     return {"bias": tuple(int(c) for c in codes), "bias_ratio": ratios.pop() if ratios else Fraction(1)}
 
 
-def _real_bias(form: Format, codes: np.ndarray, step: Step, scaler: Float, products: Sequence[Fraction]) -> tuple[float, ...]:
-    """b / fl(x·w) in the scaler's precision (torch's quantized::linear)."""
+def _real_bias(
+    form: Format, codes: np.ndarray, step: Step, scaler: Float, products: Sequence[Fraction]
+) -> tuple[float, ...]:
+    """B / fl(x·w) in the scaler's precision (torch's quantized::linear)."""
     fl = scaler.dtype
     reals = form.decode(codes)
     x = fl(float(step.in_format(0).scale))
@@ -270,7 +290,9 @@ def _fold(step: Step, w: np.ndarray, bias: tuple[int, ...], zero_point: int, win
 # -- the definition ------------------------------------------------------------------------------------------------------
 
 
-def meeting(window: Window, order: Sequence[str], channel: int, out: Sequence[int]) -> list[tuple[tuple[int, ...], tuple[int, ...] | None]]:
+def meeting(
+    window: Window, order: Sequence[str], channel: int, out: Sequence[int]
+) -> list[tuple[tuple[int, ...], tuple[int, ...] | None]]:
     """Index of the weight and index of the input (None: padding) of every term of one output, in order.
 
     Weights are indexed (channel, depth, row, column) within their output, inputs (channel, depth, row, column).
@@ -282,9 +304,7 @@ def meeting(window: Window, order: Sequence[str], channel: int, out: Sequence[in
     for index in itertools.product(*(range(lengths[a]) for a in axes)):
         at = dict(zip(axes, index, strict=True))
         tap = tuple(at[a] for a in SPATIAL)
-        places = [
-            _input_index(window, i, o, k) for i, (o, k) in enumerate(zip(out, tap, strict=True))
-        ]
+        places = [_input_index(window, i, o, k) for i, (o, k) in enumerate(zip(out, tap, strict=True))]
         where = None if None in places else (group * window.channels + at["channel"], *places)
         pairs.append(((at["channel"], *tap), where))
     return pairs
@@ -333,7 +353,11 @@ def add_up_all(contraction: Contraction, x: np.ndarray, run: Run, first_row: int
 
 
 def _noter(
-    counters: dict[str, Counter], places: dict[str, Any], row: tuple[int, int], channel: int, position: Callable[[int], tuple[int, ...]]
+    counters: dict[str, Counter],
+    places: dict[str, Any],
+    row: tuple[int, int],
+    channel: int,
+    position: Callable[[int], tuple[int, ...]],
 ) -> Callable[[str, int, int], None]:
     sample, p = row
 

@@ -193,10 +193,14 @@ def register_rows(trace: Trace) -> list[dict[str, Any]]:
             if not e.count:
                 continue
             first = e.first
-            place = None if first is None else (
-                f"sample {first.sample}, channel {first.channel}"
-                + (f", at {', '.join(map(str, first.position))}" if first.position else "")
-                + (f", term {first.index}" if first.index >= 0 else "")
+            place = (
+                None
+                if first is None
+                else (
+                    f"sample {first.sample}, channel {first.channel}"
+                    + (f", at {', '.join(map(str, first.position))}" if first.position else "")
+                    + (f", term {first.index}" if first.index >= 0 else "")
+                )
             )
             rows.append({
                 "layer": step,

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing else: no network, no scripts, readable on a phone, light or dark as the reader likes."""
+"""One HTML page that needs nothing else: no network, no scripts; it fits a phone and follows light or dark."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ td { overflow-wrap: break-word; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--page); max-width: 9.5rem; }
 th:first-child { background: var(--soft); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-dl.meanings { margin: .2rem 0; display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; max-width: 52rem; }
+dl.meanings { margin: .2rem 0; display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem;
+  max-width: 52rem; }
 dl.meanings dt { font-weight: 600; }
 dl.meanings dd { margin: 0; }
 figure { margin: .6rem 0; }
@@ -84,7 +85,8 @@ def section(heading: str, text: str, *bodies: str) -> str:
 
 def figure(drawing: str, caption: str = "") -> str:
     """Frame a drawing, with what its colours mean."""
-    return f"<figure>{drawing}" + (f'<figcaption class="dim">{escape(caption)}</figcaption>' if caption else "") + "</figure>"
+    below = f'<figcaption class="dim">{escape(caption)}</figcaption>' if caption else ""
+    return f"<figure>{drawing}{below}</figure>"
 
 
 def table(facts: Table) -> str:
@@ -106,4 +108,6 @@ def table(facts: Table) -> str:
 
 def _cell(text: str) -> str:
     """A cell, which may break after the dots of a layer's name, its parentheses and arrows."""
-    return escape(text).replace(".", ".<wbr>").replace("(", "(<wbr>") if len(text) > 16 and " " not in text else escape(text)
+    if len(text) <= 16 or " " in text:
+        return escape(text)
+    return escape(text).replace(".", ".<wbr>").replace("(", "(<wbr>")

@@ -1,4 +1,4 @@
-"""Three charts as inline SVG text. Layers run downwards, so that a deep network grows longer and a phone still reads it.
+"""Three charts as inline SVG text. Layers run downwards: a deep network grows longer, and a phone still reads it.
 
 Colours come from the page's style sheet by class (`series0` …), which is how a chart follows a dark page.
 """
@@ -48,7 +48,7 @@ def ranges(rows: Sequence[Mapping[str, Any]]) -> str:
             if high > low:
                 parts.append(_bar(at(low), at(high), top + 6, 8, "beyond"))
         if row["representable_low"] < 0 < row["representable_high"]:
-            parts.append(f'<line class="zero" x1="{at(0):.1f}" x2="{at(0):.1f}" y1="{top + 1:.1f}" y2="{top + 19:.1f}"/>')
+            parts.append(_upright("zero", at(0), top + 1, top + 19))
         parts.append(_text(LABEL, top + 28, f"{text};  {held}", "note"))
         top += ROW + 12
     return _drawing(top + 2, parts, "Range of real numbers seen in each layer, inside the range that its format holds")
@@ -76,8 +76,11 @@ def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], u
     for number in range(round((high - low) / step) + 1):
         value = low + number * step
         x = LABEL + room * (value - low) / (high - low)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{head:.1f}" y2="{bottom:.1f}"/>')
-        parts.append(_text(x, 12, show_number(value) + (f" {unit}" if value == high else ""), "note", "middle" if value < high else "end"))
+        last = number == round((high - low) / step)
+        parts.append(_upright("grid", x, head, bottom))
+        parts.append(
+            _text(x, 12, f"{show_number(value)}{f' {unit}' if last else ''}", "note", "end" if last else "middle")
+        )
     parts += [_label(label, head + ROW * i + 15) for i, label in enumerate(labels)]
     for number, (name, values) in enumerate(series.items()):
         spread = (number - (len(series) - 1) / 2) * 2.2  # equal series stay visible beside each other
@@ -121,9 +124,13 @@ def _drawing(height: float, parts: Sequence[str], title: str) -> str:
 
 
 def _bar(left: float, right: float, top: float, height: float, kind: str, title: str = "") -> str:
-    width = max(right - left, 1.0)
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1.0):.1f}" height="{height}"'
     inside = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height}" rx="2">{inside}</rect>'
+    return f'<rect class="{kind}" {place} rx="2">{inside}</rect>'
+
+
+def _upright(kind: str, x: float, top: float, bottom: float) -> str:
+    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
@@ -134,7 +141,8 @@ def _label(name: str, y: float) -> str:
     """Name of a row; of a long one, the end, which tells layers apart."""
     most = int((LABEL - 8) / CHARACTER)
     shown = name if len(name) <= most else "…" + name[-(most - 1) :]
-    return f'<text class="label" x="{LABEL - 6}" y="{y:.1f}" text-anchor="end">{escape(shown)}<title>{escape(name)}</title></text>'
+    inside = f"{escape(shown)}<title>{escape(name)}</title>"
+    return f'<text class="label" x="{LABEL - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
 
 
 def _mark(number: int, x: float, y: float, title: str = "") -> str:

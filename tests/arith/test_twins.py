@@ -20,7 +20,9 @@ OVERFLOWS = [o for o in Overflow if o is not Overflow.wrap_sign_magnitude]
 @kernel
 def keep_all(x, constants, out):
     for i in range(x.size):
-        value = round_shift(x[i] << constants[fast.LEFT], constants[0], constants[1], constants[2], constants[3], constants[4])
+        value = round_shift(
+            x[i] << constants[fast.LEFT], constants[0], constants[1], constants[2], constants[3], constants[4]
+        )
         out[i] = store(value, constants[5], constants[6], constants[7], constants[8], constants[9], constants[10])
 
 
@@ -68,7 +70,9 @@ def test_keep_agrees_on_random_registers(bits, signed, drop, rounding, overflow,
     random = np.random.default_rng(seed)
     width = random.integers(1, 57, 6000)
     x = random.integers(-(1 << 56), 1 << 56, 6000) >> (56 - width)
-    near = (random.integers(-50, 50, 500) << max(drop - 1, 0) if drop < 50 else np.zeros(500, np.int64)) + random.integers(-1, 2, 500)
+    near = (
+        random.integers(-50, 50, 500) << max(drop - 1, 0) if drop < 50 else np.zeros(500, np.int64)
+    ) + random.integers(-1, 2, 500)
     edges = np.array([register.low, register.high, register.low - 1, register.high + 1])
     edges = edges[np.abs(edges) < 1 << 56]
     x = np.concatenate([x, near, edges])
