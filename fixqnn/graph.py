@@ -209,7 +209,7 @@ class Graph:
     def table(self) -> list[dict[str, Any]]:
         """One row per value: name, operation, shape, format, note; what `print(graph)` shows."""
         makers = {node.output: node.op.name for node in self.nodes}
-        kinds = {**{v.name: "input" for v in self.inputs}, **{c: "constant" for c in self.constants}, **makers}
+        kinds = {**{v.name: "input" for v in self.inputs}, **dict.fromkeys(self.constants, "constant"), **makers}
         return [
             {
                 "value": v.name,

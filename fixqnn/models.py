@@ -1,4 +1,4 @@
-"""Models by name, as the command line takes them: a saved program, a torch file, or a function that makes a network."""
+"""Models and arrays by name, as the command line takes them: a program, a torch file, a function that makes a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fixqnn.errors import BadInput
+import numpy as np
+
+from fixqnn.errors import BadFile, BadInput
 from fixqnn.graph import Graph
 from fixqnn.machines import Reference, call, find, open_module, parse_reference
 from fixqnn.program import Program
@@ -85,3 +87,31 @@ def _example(home: ModuleType, reference: Reference, shapes: Sequence[Sequence[i
             f"{reference.where} has no function example(); say the input's shape, batch first: --shape 1,3,32,32"
         )
     return call(Reference(reference.where, "example"), home.example)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Read a ``.npy`` file of numbers; BadFile says what else it is."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise BadFile(f"there is no file {path}") from None
+    except (ValueError, OSError, EOFError) as problem:
+        raise BadFile(f"{path} is no .npy file of numbers: {problem}; np.save(path, array) writes one") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
+        raise BadFile(f"{path} does not hold one array of numbers; np.save(path, array) writes one")
+    return array
+
+
+def parse_shapes(texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Read shapes such as ``1,3,32,32``.
+
+    >>> parse_shapes(["1,3,32,32"])
+    ((1, 3, 32, 32),)
+    """
+    try:
+        shapes = tuple(tuple(int(axis) for axis in text.replace("x", ",").split(",")) for text in texts)
+    except ValueError:
+        raise BadInput(f"a shape is whole numbers with commas, such as 1,3,32,32, not {' '.join(texts)}") from None
+    if any(axis < 1 for shape in shapes for axis in shape):
+        raise BadInput(f"every axis of a shape has at least one element, not {' '.join(texts)}")
+    return shapes

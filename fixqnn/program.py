@@ -282,7 +282,8 @@ class _Lowering:
         return converted
 
     def _requantize(self, step: str, source: str, target: str) -> None:
-        datapath = self.accelerator.datapaths.get("requantize")
+        datapaths = self.accelerator.datapaths
+        datapath = datapaths.get(step, datapaths.get("requantize"))  # as everywhere, a step's own name wins
         if datapath is None:
             raise DoesNotFit(
                 f"{step}: {source!r} has {self.formats[source]} and {target!r} needs {self.formats[target]}, but "

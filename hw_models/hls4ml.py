@@ -90,8 +90,9 @@ def hls4ml(
             kind = node.attributes.get("function", node.op.name)
             if kind in datapaths or node.op.name in datapaths:
                 datapaths[node.name] = _datapath(kind if kind in datapaths else node.op.name, layer)
-            else:  # codes are compared or moved, then cast
-                datapaths[f"{node.name}.requantize"] = _datapath("requantize", layer)
+            else:  # codes are compared or moved, and cast after that; inputs of a concat before
+                steps = [f"{node.name}.requantize", *(f"{node.name}.input{i}" for i in range(len(node.inputs)))]
+                datapaths.update(dict.fromkeys(steps, _datapath("requantize", layer)))
     return fq.Accelerator("hls4ml", datapaths, source=SOURCE)
 
 

@@ -1,7 +1,8 @@
 """DS-CNN: keyword spotting on 49 frames of 10 coefficients, the shape used by the MLPerf Tiny benchmark.
 
 Zhang et al., "Hello Edge: keyword spotting on microcontrollers", 2017; layer sizes as in the MLPerf Tiny reference
-(github.com/mlcommons/tiny). The first convolution there pads as TensorFlow's "same" does, more after than before, hence the pad.
+(github.com/mlcommons/tiny). The first convolution there pads as TensorFlow's "same" does, more after than before: hence
+the pad.
 """
 
 from __future__ import annotations

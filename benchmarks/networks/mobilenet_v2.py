@@ -1,6 +1,7 @@
 """MobileNetV2 for 224×224 pictures (Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", 2018).
 
-Parameters carry the names of the usual published weights (features.0.0 … classifier.1), so such a file loads as it is.
+Parameters carry the names of the usual published weights (features.0.0 … classifier.1), so such a file
+loads as it is.
 """
 
 from __future__ import annotations

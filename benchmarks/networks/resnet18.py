@@ -1,6 +1,7 @@
 """ResNet-18 for 224×224 pictures (He et al., "Deep residual learning for image recognition", 2015).
 
-Parameters carry the names of the usual published weights (conv1, bn1, layer1.0.conv1 … fc), so such a file loads as it is.
+Parameters carry the names of the usual published weights (conv1, bn1, layer1.0.conv1 … fc), so such a file
+loads as it is.
 """
 
 from __future__ import annotations

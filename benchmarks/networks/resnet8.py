@@ -1,7 +1,7 @@
 """ResNet-8 for 32×32 colour pictures, the size used by the MLPerf Tiny benchmark (github.com/mlcommons/tiny).
 
-As there, convolutions have a bias besides their batch norm and shortcuts have no batch norm; strided convolutions pad by 1 on both
-sides, as torch models do, where the original pads only after.
+As there, convolutions have a bias besides their batch norm and shortcuts have no batch norm; strided convolutions pad by 1
+on both sides, as torch models do, where the original pads only after.
 """
 
 from __future__ import annotations

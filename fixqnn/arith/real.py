@@ -224,7 +224,7 @@ def enclose(
     line = slope * x + intercept
     if exponent + size > PRECISIONS[-1]:
         return None
-    if mantissa and exponent + size < -2 * PRECISIONS[-1] and not split.wavy:  # its sign is all that can matter
+    if mantissa and exponent + size < -2 * PRECISIONS[-1]:  # its sign is all that can matter
         nothing = Fraction(1, 2 ** (2 * PRECISIONS[-1]))
         return (line - nothing, line) if negative else (line, line + nothing)
     rest = (-mantissa if negative else mantissa) * Fraction(2) ** exponent

@@ -16,7 +16,7 @@ from fixqnn.calibration.sharing import Group, groups
 from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph, Node
-from fixqnn.rewrite.fold_batch_norm import free_name
+from fixqnn.rationals import rational
 
 # Where each layer's weight stands, and along which of its axes the output channels run.
 WEIGHT_AXES = {"linear": 0, "conv": 0, "conv_transpose": 1}
@@ -62,10 +62,10 @@ def quantize(
     >>> constants = {"w": np.array([[0.5, -1.0]]), "b": np.array([0.25])}
     >>> graph = Graph((Value("x", (None, 2)),), ("relu",), nodes, constants)
     >>> print(quantize(graph, np.array([[1.0, 0.5], [-1.0, 0.25], [3.0, 0.0]])))
-    value  kind      shape   format                  note
-    x      input     (N, 2)  fixed(8, 5)             -1 to 3
-    w      constant  (1, 2)  fixed(8, 7)             -1 to 0.5
-    b      constant  (1,)    fixed(32, 12)           0.25 to 0.25
+    value  kind      shape   format                     note
+    x      input     (N, 2)  fixed(8, 5)                -1 to 3
+    w      constant  (1, 2)  fixed(8, 7)                -1 to 0.5
+    b      constant  (1,)    fixed(32, 12)              0.25 to 0.25
     fc     linear    (N, 1)  fixed(8, 7, signed=False)  -0.5 to 1.75; has the format of 'relu': saturation does the clamping
     relu   clamp     (N, 1)  fixed(8, 7, signed=False)  0 to 1.75
     """
@@ -88,12 +88,20 @@ def choose(graph: Graph, calibration: Calibration, policy: Policy = DEFAULT) -> 
         Widths, scales and ranges.
     """
     if not isinstance(policy, Policy):
-        raise BadInput(f"policy must be a Policy, not {policy!r:.60}")
+        raise BadInput(f"policy must be a Policy, not a {type(policy).__name__}")
     policy.check(graph)
     unfolded = [node.name for node in graph.nodes if node.op.name == "batch_norm"]
     if unfolded:
-        raise BadInput(f"batch norms {unfolded} change weights when they are folded; fold_batch_norm(graph) comes before quantize")
-    return _Choice(graph, calibration, policy).graph()
+        raise BadInput(f"folding batch norms {unfolded} would change weights; fold_batch_norm(graph) comes before quantize")
+    return _Choice(graph.with_formats(_wished(graph, policy)), calibration, policy).graph()
+
+
+def _wished(graph: Graph, policy: Policy) -> dict[str, Format]:
+    """Formats that the policy itself names, for inputs and node outputs that have none yet."""
+    asked = {v.name: policy.explicit((v.name,), ("input",)) for v in graph.inputs}
+    for node in graph.nodes:
+        asked[node.output] = policy.explicit((node.name, node.output), (node.op.name, node.attributes.get("function")))
+    return {name: s["format"] for name, s in asked.items() if "format" in s and name not in graph.formats}
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class _Choice:
         self.source, self.calibration, self.policy = graph, calibration, policy
         self.formats: dict[str, Format] = dict(graph.formats)
         self.notes: dict[str, Mapping[str, Any]] = dict(graph.notes)
-        self.copies: dict[str, np.ndarray] = {}
+        self.copies: dict[tuple[str, Format], str] = {}  # (bias, its other format) -> copy
         self.renamed: dict[tuple[str, int], str] = {}  # (node, place of the input) -> copy it reads
         for name in graph.constants:
             if not np.isfinite(graph.real_constant(name)).all():
@@ -123,6 +131,7 @@ class _Choice:
         for name in self.calibration.values:
             if name in self.source.formats:
                 self._note_value(name)
+        self._note_padding()
         weights, biases = self._uses()
         for name, uses in weights.items():
             self._choose_weight(name, uses)
@@ -136,7 +145,8 @@ class _Choice:
             replace(n, inputs=tuple(self.renamed.get((n.name, i), name) for i, name in enumerate(n.inputs)))
             for n in self.source.nodes
         )
-        constants = {**self.source.constants, **self.copies}
+        copies = {copy: self.source.constants[name] for (name, _), copy in self.copies.items()}
+        constants = {**self.source.constants, **copies}
         return replace(self.source, nodes=nodes, constants=constants, formats=self.formats, notes=self.notes)
 
     # ------------------------------------------------------------------ values
@@ -167,6 +177,17 @@ class _Choice:
         if why:
             note["why"] = why
         self.notes[name] = note
+
+    def _note_padding(self) -> None:
+        """Say where a padding value is no code: no machine can pad with it then."""
+        for node in self.source.nodes:
+            form, value = self.formats[node.inputs[0]], node.attributes.get("value", 0)
+            if node.op.name == "pad" and value and not form.per_channel:
+                code = rational(value, "value") / form.scale + form.zero_point
+                if code.denominator != 1 or not form.low <= code <= form.high:
+                    note = self.notes.get(node.output, {})
+                    why = "; ".join(filter(None, [note.get("why"), f"pads with {value}, which is no code of {form}"]))
+                    self.notes[node.output] = {**note, "why": why}
 
     # ------------------------------------------------------------------ constants
     def _uses(self) -> tuple[dict[str, list[_Use]], dict[str, list[_Use]]]:
@@ -226,12 +247,11 @@ class _Choice:
         x, w = (self.formats[n] for n in node.inputs[:2])
         array = self.source.real_constant(name)
         form = bias_format(x, w, bits, array.size)
+        why = ""
         if self.formats.get(name, form) != form:
-            name, original = self._copy(name, node, use.place, form), name
-            why = f"copy of {original!r}, for the scale of the products of {node.name!r}"
-        else:
-            why = ""
-        if name in self.notes:
+            why = f"copy of {name!r}, at the scale of the products of {node.name!r}"
+            name = self._copy(name, node, use.place, form)
+        if name in self.formats:
             return
         saturated = form.encode_and_count(array, name=name)[1] if array.size else 0
         if saturated:
@@ -241,13 +261,14 @@ class _Choice:
 
     def _copy(self, name: str, node: Node, place: int, form: Format) -> str:
         """Find or make a copy of a bias in another format, for one node to read."""
-        array = self.source.real_constant(name)
-        copy = next((c for c, a in self.copies.items() if a is self.source.constants[name] and self.formats[c] == form), None)
-        if copy is None:
-            copy = free_name(f"{node.name}.bias", {*self.source.values, *self.copies})
-            self.copies[copy] = array
-        self.renamed[node.name, place] = copy
-        return copy
+        if (name, form) not in self.copies:
+            copy, count = f"{node.name}.bias", 0
+            while copy in self.source.values or copy in self.copies.values():
+                count += 1
+                copy = f"{node.name}.bias_{count}"
+            self.copies[name, form] = copy
+        self.renamed[node.name, place] = self.copies[name, form]
+        return self.copies[name, form]
 
 
 def bias_format(x: Format, w: Format, bits: int, channels: int) -> Format:

@@ -83,9 +83,9 @@ class Observation:
         return self.low == 0 == self.high
 
     def bins(self) -> tuple[np.ndarray, np.ndarray]:
-        """Left edges of the bins that are not empty, and their counts."""
+        """Left edges of the bins that are not empty, in widths of a bin, and their counts."""
         filled = np.flatnonzero(self.counts)
-        return (filled - BINS // 2) * 2.0**self.step, self.counts[filled]
+        return filled - BINS // 2, self.counts[filled]
 
     def share_outside(self, low: float, high: float) -> float:
         """Share of the numbers beyond [low, high]; 0 exactly if none is, else as fine as the bins are.
@@ -96,8 +96,8 @@ class Observation:
         if low <= self.low and self.high <= high:
             return 0.0
         left, counts = self.bins()
-        below = np.clip((low - left) * 2.0**-self.step, 0, 1)
-        above = np.clip((left - high) * 2.0**-self.step + 1, 0, 1)
+        below = np.clip(low * 2.0**-self.step - left, 0, 1)
+        above = np.clip(left + 1 - high * 2.0**-self.step, 0, 1)
         outside = float((counts * np.maximum(below, above)).sum())
         if low > 0 or high < 0:
             outside += self.zeros
@@ -121,7 +121,7 @@ class Observation:
     def mean_size(self) -> float:
         """Mean magnitude, as fine as the bins are."""
         left, counts = self.bins()
-        return float((np.abs(left + 2.0 ** (self.step - 1)) * counts).sum()) / self.count
+        return float((np.abs(left + 0.5) * counts).sum()) / self.count * 2.0**self.step
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Observation):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fixqnn.errors import BadInput
+from fixqnn.format import Format, fixed
 
 if TYPE_CHECKING:
     from fixqnn.graph import Graph
@@ -27,10 +28,11 @@ CHOICES = {
     "fuse_relu": (True, False),
     "share": (True, False),
 }
-# What may differ from value to value; the rest (share, fuse_relu, inputs, outputs) is about the whole graph.
+# What may differ from value to value; only inputs and outputs are about the whole graph.
 FOR_ACTIVATIONS = ("activations", "ranges", "percentile", "scales", "style", "signed")
 FOR_CONSTANTS = ("weights", "bias", "per_channel", "weight_ranges", "narrow_weights")
-SETTINGS = (*FOR_ACTIVATIONS, *FOR_CONSTANTS)
+FOR_NODES = ("share", "fuse_relu")
+SETTINGS = (*FOR_ACTIVATIONS, *FOR_CONSTANTS, *FOR_NODES, "format")
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,9 +52,11 @@ class Policy:
     overrides : mapping of str to mapping
         Settings by name: ``{"layer1.*": {"weights": 4, "activations": 6}}``. The pattern (as in `fnmatch`, case
         counts) is held against names of nodes, which then speak for their constants and their output, and of values;
-        where several match, the later wins. A pattern that matches nothing is an error.
+        where several match, the later wins. A pattern that matches nothing is an error. Settings are all parameters
+        of a policy but these four, and ``"format"``: the very format that an input or a node's output is to have.
     kinds : mapping of str to mapping
-        Settings by operation or function: ``{"add": {...}, "sigmoid": {...}, "input": {...}}``. Names win over kinds.
+        Settings by operation or function: ``{"add": {...}, "input": {...}, "tanh": {"format": fixed(8, 7)}}``. Names
+        win over kinds.
     ranges : "min_max", "percentile" or "mse"
         From samples to the range of a value: everything seen; all but the outermost 100 − `percentile` percent; or the
         range whose squared quantization error, over the samples, is least.
@@ -206,8 +210,10 @@ def _table(name: str, table: Any) -> Mapping[str, Mapping[str, Any]]:
         for setting in settings:
             if setting not in SETTINGS:
                 raise BadInput(f"{name}[{key!r}] has no setting {setting!r}{_close(str(setting), SETTINGS)}")
+        if not isinstance(settings.get("format", fixed(8, 0)), Format):
+            raise BadInput(f"{name}[{key!r}]: format must be a Format, such as fixed(8, 4), not {settings['format']!r}")
         try:
-            Policy(**settings)
+            Policy(**{setting: value for setting, value in settings.items() if setting != "format"})
         except BadInput as problem:
             raise BadInput(f"{name}[{key!r}]: {problem}") from None
         checked[key] = MappingProxyType(dict(settings))

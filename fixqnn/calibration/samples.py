@@ -63,10 +63,10 @@ def batches(graph: Graph, samples: Any) -> Iterator[tuple[Batch, int | None]]:
     elif isinstance(samples, Iterable) and not isinstance(samples, str | bytes):
         for number, item in enumerate(samples):
             if not (_is_batch(item) or isinstance(item, list)):
-                raise BadInput(f"batch {number} of the samples is {item!r:.60}; a batch is an array, or a tuple or dict of arrays")
+                raise BadInput(f"batch {number} of the samples is {_brief(item)}, not an array, or a tuple or dict of arrays")
             yield _bound(graph, item, f"batch {number} of the samples"), None
     else:
-        raise BadInput(f"samples must be an array, a tuple or dict of arrays, or an iterable of batches, not {samples!r:.60}")
+        raise BadInput(f"samples must be an array, a tuple or dict of arrays, or an iterable of batches, not {_brief(samples)}")
 
 
 def _is_batch(item: Any) -> bool:
@@ -92,7 +92,7 @@ def _bound(graph: Graph, batch: Any, what: str) -> Batch:
         given = (_array(batch),)
     remedy = ""
     if len(given) != len(graph.inputs) and not isinstance(batch, Mapping):
-        remedy = "; a tuple, or what a DataLoader gives, holds one array per input: labels have to go, as in (b[0] for b in loader)"
+        remedy = "; a tuple, or what a DataLoader gives, holds one array per input: leave out labels, (b[0] for b in loader)"
     try:
         return graph.bind(*given)
     except BadInput as problem:
@@ -116,6 +116,10 @@ def _array(values: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise BadInput(f"samples have dtype {array.dtype}; they must be real numbers")
     return array
+
+
+def _brief(value: Any) -> str:
+    return text if len(text := repr(value)) < 60 else f"{text[:60]}…"
 
 
 def _joined(parts: list[Batch]) -> Batch:

@@ -94,8 +94,10 @@ def spanning(low: float, high: float, bits: int, signed: bool, scales: str, name
 
     A free scale is (high − low) / (2^bits − 1). Where several zero points would do, the one nearest 0 is taken.
 
-    >>> spanning(-1.0, 3.0, 8, True, "power_of_two", "x")
-    affine(8, 0.015625, -64)
+    >>> spanning(-1.0, 2.9, 8, True, "power_of_two", "x")
+    affine(8, 0.015625, -59)
+    >>> spanning(-1.0, 1.55, 8, False, "free", "x").zero_point
+    100
     """
     first, last = bounds(bits, signed)
     ends = Fraction(low), Fraction(high if low < high else 1)
@@ -207,7 +209,6 @@ def squared_error(seen: Observation, form: Format) -> tuple[float, float]:
     width = Fraction(2) ** seen.step
     scale, low, high = (float(number / width) for number in (form.scale, form.real_low, form.real_high))
     left, counts = seen.bins()
-    left = left / float(width)
     edges = np.stack([left, left + 1])
     inside = np.clip(edges, low, high) / scale
     whole = np.rint(inside)

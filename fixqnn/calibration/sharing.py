@@ -59,6 +59,8 @@ class _Sharing:
                 self.readers[name].append(node)
         self.explicit: dict[str, dict[str, Any]] = {}
         self.settings: dict[str, Policy] = {}
+        self.share: set[str] = set()  # outputs of nodes that keep their input's format where they can
+        self.fuse: set[str] = set()  # outputs of clamps that saturation may do the work of
         self._settle()
         self.formats: dict[str, Format] = dict(graph.formats)
         self.came_from: dict[str, str] = {}
@@ -72,14 +74,12 @@ class _Sharing:
             elif name not in self.graph.formats:
                 why = f"has the format that {self.came_from[name]!r} came with"
                 self.of[name] = Group([name], self.settings[name], format=self.formats[name], why={name: why})
-        if self.policy.share:
-            for node in self.graph.nodes:
-                for name in self._joinable(node):
-                    self._join(name, node.output)
-        if self.policy.fuse_relu:
-            for node in self.graph.nodes:
-                if node.op.name == "clamp":
-                    self._fuse(node)
+        for node in self.graph.nodes:
+            for name in self._joinable(node):
+                self._join(name, node.output)
+        for node in self.graph.nodes:
+            if node.output in self.fuse:
+                self._fuse(node)
         return list({id(group): group for group in self.of.values()}.values())
 
     # ------------------------------------------------------------------ settings
@@ -98,6 +98,10 @@ class _Sharing:
                 if before and all(settings == before[0] for settings in before):
                     base = before[0]
             self._set(node.output, base, explicit)
+            if node.op.name in (*MOVES, *POOLS) and explicit.get("share", self.policy.share):
+                self.share.add(node.output)
+            if node.op.name == "clamp" and explicit.get("fuse_relu", self.policy.fuse_relu):
+                self.fuse.add(node.output)
             if node.op.name == "concat":
                 for name in node.inputs:
                     if name in self.graph.constants and name not in self.settings:
@@ -122,19 +126,15 @@ class _Sharing:
     # ------------------------------------------------------------------ given formats
     def _pass_on_given(self) -> None:
         """Let formats that the graph came with travel through moves and pools, forward before backward."""
-        if not self.policy.share:
-            return
         changed = True
         while changed:
             changed = False
             for node in self.graph.nodes:
-                if node.op.name not in (*MOVES, *POOLS):
-                    continue
                 there = [self.formats.get(name) for name in node.inputs]
-                if there[0] is not None and all(f == there[0] for f in there):
+                if node.output in self.share and there[0] is not None and all(f == there[0] for f in there):
                     changed |= self._give(node.output, node.inputs[0])
             for node in reversed(self.graph.nodes):
-                if node.op.name in (*MOVES, *POOLS) and node.output in self.formats:
+                if node.output in self.share and node.output in self.formats:
                     for name in node.inputs:
                         changed |= self._give(name, node.output)
 
@@ -149,7 +149,7 @@ class _Sharing:
     # ------------------------------------------------------------------ groups
     def _joinable(self, node: Node) -> list[str]:
         """Inputs that can have the format of the node's output."""
-        if node.op.name not in (*MOVES, *POOLS) or node.output in self.formats:
+        if node.output not in self.share or node.output in self.formats:
             return []
         free = [name for name in node.inputs if name in self.settings and name not in self.formats]
         return [name for name in free if self.settings[name] == self.settings[node.output]]
@@ -158,7 +158,7 @@ class _Sharing:
         first, second = self.of[one], self.of[other]
         if first is not second:
             first.members += second.members
-            first.why.update({name: f"shares the format of {first.members[0]!r}" for name in second.members})
+            first.why.update(dict.fromkeys(second.members, f"shares the format of {first.members[0]!r}"))
             for name in second.members:
                 self.of[name] = first
 
@@ -173,7 +173,7 @@ class _Sharing:
             return
         if not all(self._only_for(name, clamp, group) for name in group.members):
             return
-        group.why.update({name: f"has the format of {y!r}: saturation does the clamping" for name in group.members})
+        group.why.update(dict.fromkeys(group.members, f"has the format of {y!r}: saturation does the clamping"))
         target = self.of.get(y)
         if target is None:  # the clamp's output came with its format
             group.format, group.fused, group.members = self.formats[y], group.members, []

@@ -32,7 +32,7 @@ class Activation:
 class Constant:
     """An array that does not depend on the inputs: float64, or integers. `name` is the name it gets if it is used.
 
-    `turned`: the matrix that it is the transpose of, if any. `samples`: it stands for one such array per sample (axis 0 is 1).
+    `turned`: the matrix that it is the transpose of, if any. `samples`: it stands for one array per sample (axis 0 is 1).
     """
 
     name: str
@@ -89,17 +89,25 @@ class Draft:
 class Call:
     """One call of a torch operator: its arguments by their names, and the means to answer it with nodes.
 
-    A table function takes a Call and returns what the operator returns: an Activation (often the one that `emit` just made), or a
-    tuple where the operator returns several. ``call["input"]`` is an argument under the name that the operator's own
-    schema gives it, defaults filled in: an Activation, a Constant, a number, a list.
+    A table function takes a Call and returns what the operator returns: an Activation (often the one that `emit` just
+    made), or a tuple where the operator returns several. ``call["input"]`` is an argument under the name that the
+    operator's own schema gives it, defaults filled in: an Activation, a Constant, a number, a list. `shapes` are those of
+    the results, None for the batch; `dtype` is the type of the first, as in ``"torch.float32"``.
     """
 
     def __init__(
-        self, operator: str, wish: str, arguments: Mapping[str, Any], shapes: Sequence[Shape | None], draft: Draft
+        self,
+        operator: str,
+        wish: str,
+        arguments: Mapping[str, Any],
+        shapes: Sequence[Shape | None],
+        dtype: str,
+        draft: Draft,
     ) -> None:
         self.operator = operator
         self.arguments = dict(arguments)
         self.shapes = tuple(shapes)
+        self.dtype = dtype
         self._wish = wish
         self._name: str | None = None
         self._draft = draft
@@ -139,7 +147,9 @@ class Call:
         value = self.arguments.get(argument)
         if value is None or isinstance(value, Constant):
             return value
-        raise Unsupported(f"its {argument} is computed from the inputs", f"a {argument} that is a parameter or a buffer")
+        raise Unsupported(
+            f"its {argument} is computed from the inputs", f"a {argument} that is a parameter or a buffer"
+        )
 
     def constant(self, array: Any, role: str) -> Constant:
         """Make a new constant, named after this call and its role in it."""
@@ -148,7 +158,9 @@ class Call:
             raise Unsupported(f"its {role} holds infinities or NaN", "finite numbers")
         return Constant(f"{self.name}.{role}", array)
 
-    def emit(self, op: str | Op, *inputs: Activation | Constant | None, part: str = "", **attributes: Any) -> Activation:
+    def emit(
+        self, op: str | Op, *inputs: Activation | Constant | None, part: str = "", **attributes: Any
+    ) -> Activation:
         """Add a node and return its value.
 
         Parameters
@@ -158,7 +170,7 @@ class Call:
         *inputs : Activation, Constant or None
             What it reads; None stands for an operand left out at the end and is skipped.
         part : str
-            Empty for the node that gives the call's result; a word for an auxiliary node, whose name gets it as a suffix.
+            Empty for the node that gives the call's result; a word for an auxiliary node, as a suffix to its name.
         **attributes
             The node's attributes: plain numbers, strings, tuples.
         """

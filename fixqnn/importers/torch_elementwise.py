@@ -27,7 +27,9 @@ def meet(call: Call, op: str, a: Activation | Constant, b: Activation | Constant
     if not ranks:
         raise Unsupported("it takes constants that were expanded to the batch size", "the same without the batch axis")
     if len(set(ranks)) > 1:
-        raise Unsupported(f"its operands {a.shape} and {b.shape} differ in rank, so samples would mix", "equal ranks, by unsqueeze")
+        raise Unsupported(
+            f"operands {a.shape} and {b.shape} differ in rank, so samples would mix", "unsqueeze the smaller"
+        )
     return call.emit(op, per_sample(a, ranks[0]), per_sample(b, ranks[0]))
 
 
@@ -37,27 +39,27 @@ def is_number(value: Any, wanted: float) -> bool:
 
 
 def add(call: Call, op: str = "add") -> Activation:
-    """self ± alpha · other."""
+    """Return self ± alpha · other."""
     if isinstance(call["self"], Activation) and is_number(call["other"], 0):
         return call["self"]
     return meet(call, op, operand(call, "self"), operand(call, "other", number(call.get("alpha", 1), "alpha")))
 
 
 def reverse_subtract(call: Call) -> Activation:
-    """other − alpha · self."""
+    """Return other − alpha · self."""
     scaled = operand(call, "self", number(call.get("alpha", 1), "alpha"))
     return meet(call, "subtract", operand(call, "other"), scaled)
 
 
 def multiply(call: Call) -> Activation:
-    """self · other."""
+    """Return self · other."""
     if isinstance(call["self"], Activation) and is_number(call["other"], 1):
         return call["self"]
     return meet(call, "multiply", operand(call, "self"), operand(call, "other"))
 
 
 def divide(call: Call) -> Activation:
-    """self · (1 / other)."""
+    """Return self · (1 / other)."""
     if call.get("rounding_mode") is not None:
         raise Unsupported("it rounds its quotient", "div without rounding_mode")
     other = call["other"]
@@ -71,12 +73,12 @@ def divide(call: Call) -> Activation:
 
 
 def negate(call: Call) -> Activation:
-    """−1 · self."""
+    """Return −1 · self."""
     return meet(call, "multiply", operand(call, "self"), call.constant(-1.0, "factor"))
 
 
 def power(call: Call) -> Activation:
-    """self to a fixed power with a name of its own."""
+    """Return self to a fixed power that has a name of its own."""
     x, exponent = call.activation("self"), call["exponent"]
     names = {2: "square", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
     if is_number(exponent, 1):
@@ -119,7 +121,7 @@ def clamp(call: Call, low: float | str | None = None, high: float | str | None =
 
 
 def threshold(call: Call) -> Activation:
-    """x where x > threshold, else a value; a clamp where both are one number."""
+    """Replace what is not above a threshold; a clamp where it is replaced by the threshold."""
     if call["threshold"] != call["value"]:
         raise Unsupported("it jumps at its threshold", "a value equal to the threshold, or relu")
     return clamp(call, low="threshold")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fixqnn.errors import BadInput, ImportProblems
@@ -11,6 +11,34 @@ from fixqnn.errors import BadInput, ImportProblems
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
+
+# operators that always return new memory, never a view of what they are given
+FRESH = frozenset(
+    [
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "linear",
+        "matmul",
+        "bmm",
+        "batch_norm",
+        "add",
+        "sub",
+        "mul",
+        "cat",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "adaptive_avg_pool1d",
+        "adaptive_avg_pool2d",
+    ]
+)
 
 
 def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_batch: bool) -> ExportedProgram:
@@ -20,7 +48,9 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_batch: b
     training = [name or "the module itself" for name, part in module.named_modules() if part.training]
     if training:
         shown = ", ".join(training[:5]) + (f" and {len(training) - 5} more" if len(training) > 5 else "")
-        raise BadInput(f"in training mode: {shown}; call module.eval() first, so that dropout and batch norms stand still")
+        raise BadInput(
+            f"in training mode: {shown}; call module.eval() first, so that dropout and batch norms stand still"
+        )
     args, kwargs = arranged(example_inputs)
     batch = batch_of(args, kwargs)
     refusal: Exception | None = None
@@ -31,23 +61,59 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_batch: b
         try:
             program = _export(module, *freed, free=True)
             if _is_free(program):
-                return program
+                return settled(program)
         except Exception as problem:  # whatever torch raises; told below if the plain way fails too
             refusal = problem
     try:
-        return _export(module, args, kwargs, free=False)
+        return settled(_export(module, args, kwargs, free=False))
     except Exception as problem:
         raise ImportProblems(told(refusal or problem)) from problem
 
 
-def functional(program: ExportedProgram) -> ExportedProgram:
-    """Make operators functional, and leave layers whole: an empty table decomposes nothing else."""
+def functional(program: ExportedProgram, known: Container[str]) -> ExportedProgram:
+    """Return a program without operators in place, with layers left whole.
+
+    One that has none, and only operators that are `known`, is returned as it is. Else torch rewrites it, which takes it
+    several times as long as the export; the empty table keeps it from taking layers apart.
+    """
+    targets = {
+        node.target for node in program.graph.nodes if node.op == "call_function" and hasattr(node.target, "_schema")
+    }
+    tensor_targets = {target for target in targets if any("Tensor" in str(r.type) for r in target._schema.returns)}
+    if all(packet_of(t) in known for t in tensor_targets) and not any(t._schema.is_mutable for t in targets):
+        return program
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about its own internals
             return program.run_decompositions({})
     except Exception as problem:
         raise ImportProblems(told(problem)) from problem
+
+
+def settled(program: ExportedProgram) -> ExportedProgram:
+    """Replace operators in place, in the program itself, where what they overwrite is read by nobody else.
+
+    That is so where it was just made by an operator that returns new memory, and this is its only reader.
+    """
+    import torch
+
+    fresh: set[torch.fx.Node] = set()
+    for node in program.graph.nodes:
+        word = packet_of(node.target).removeprefix("aten.")
+        if word in FRESH:
+            fresh.add(node)
+        elif word.endswith("_") and node.args and node.args[0] in fresh and len(node.args[0].users) == 1:
+            packet = getattr(torch.ops.aten, word[:-1], None)
+            plain = getattr(packet, node.target._overloadname, None)
+            if plain is not None and not plain._schema.is_mutable:
+                node.target = plain
+                fresh.add(node)
+    return program
+
+
+def packet_of(target: Any) -> str:
+    """Return an operator's name without its variant: ``aten.conv2d`` for ``aten.conv2d.default``."""
+    return str(target).rpartition(".")[0]
 
 
 def arranged(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -74,8 +140,10 @@ def batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         raise BadInput("example_inputs holds no torch tensor; make one with torch.zeros or torch.from_numpy")
     shapes = [tuple(x.shape) for x in tensors]
     sizes = {shape[0] if shape else None for shape in shapes}
-    if len(sizes) > 1 or not sizes <= set(range(1, max(sizes - {None}, default=0) + 1)):
-        raise BadInput(f"example_inputs of shapes {shapes}: axis 0 of every input must be the batch, at least 1, the same in all")
+    if len(sizes) > 1 or sizes & {None, 0}:
+        raise BadInput(
+            f"example_inputs of shapes {shapes}: axis 0 of every input must be the batch, at least 1, the same in all"
+        )
     return sizes.pop()
 
 
@@ -103,6 +171,6 @@ def told(problem: Exception) -> str:
     said = "\n  ".join(lines[:4]) or type(problem).__name__
     return (
         f"torch.export cannot trace this module; it says\n  {type(problem).__name__}: {said}\n"
-        "forward must not branch on values of tensors, call numpy, or change its own state; torch.export.draft_export(module, "
-        "example_inputs) shows every such place"
+        "forward must not branch on values of tensors, call numpy, or change its own state; "
+        "torch.export.draft_export(module, example_inputs) shows every such place"
     )

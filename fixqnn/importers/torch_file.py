@@ -1,9 +1,9 @@
 """Files from torch: exported programs and weights, read without executing what they hold.
 
-``torch.export.load`` unpickles: the sample inputs (with a fallback to full pickle), any weight marked ``use_pickle``, and custom
-objects; it loads compiled libraries that lie in the archive, evaluates symbolic shapes as Python, and resolves operators by
-attribute lookup (torch 2.13, torch/export/pt2_archive/_package.py and torch/_export/serde/serialize.py). So an archive
-is first reduced to what a plain model needs, checked, and only this copy is handed to torch.
+``torch.export.load`` unpickles: the sample inputs (falling back to full pickle), any weight marked ``use_pickle``, and
+custom objects. It also loads compiled libraries that lie in the archive, evaluates symbolic shapes as Python, and resolves
+operators by attribute lookup (torch 2.13, torch/export/pt2_archive/_package.py, torch/_export/serde/serialize.py). So an
+archive is first reduced to what a plain model needs, checked, and only this copy is handed to torch.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 WANTED = "save one with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')"
 OPERATOR = re.compile(r"torch\.sym_\w+|torch\.ops\.\w+\.\w+(\.\w+)?|_operator\.\w+|math\.\w+")
-# sizes as torch writes them: integers, symbols such as s77 (also as Symbol('s77', integer=True)), sums and products of them
+# sizes as torch writes them: integers, symbols such as s77 or Symbol('s77', integer=True), sums and products of them
 SIZE = re.compile(
     r"(?:\s|[-+*/%(),<>=&|~]|'[suz][a-z]*\d+'|(?<![\w.])(?:\d+(?:\.\d+)?|[suz][a-z]*\d+|Symbol|Integer|Rational|Add|Mul|Pow|Eq|Ne"
     r"|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv|And|Or|Not|oo|int_oo|True|False|integer|positive|nonnegative"
     r"|nonzero)(?![\w.]))*"
 )
+PLAIN = r"data/weights/weight_\d+|data/constants/tensor_\d+|\.data/\w+|archive_\w+|byteorder|version"
 CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 
 
@@ -47,7 +48,9 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
             return torch.export.load(archive)
     except Exception as problem:
         said = str(problem).strip().splitlines() or [type(problem).__name__]
-        raise BadFile(f"{path} cannot be read by torch {torch.__version__}: {said[0]}; {WANTED} with this version") from problem
+        raise BadFile(
+            f"{path} cannot be read by torch {torch.__version__}: {said[0]}; {WANTED} with this version"
+        ) from problem
 
 
 def _plain_copy(path: Path) -> bytes:
@@ -87,8 +90,8 @@ def _advice(path: Path, names: list[str] | None = None) -> str:
         return f"it is TorchScript; build the module in Python, then {WANTED}"
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt") or any(name.endswith("data.pkl") for name in names or ()):
         return (
-            "a file of weights holds no network: build the module, load them with "
-            "module.load_state_dict(torch.load(path, weights_only=True)) or fixqnn's load_weights(module, path), and give the module"
+            "a file of weights holds no network: build the module, load them by load_weights(module, path) or by "
+            "module.load_state_dict(torch.load(path, weights_only=True)), and give the module"
         )
     if path.suffix == ".safetensors":
         return "safetensors hold no network: build the module, use load_weights(module, path), and give the module"
@@ -97,7 +100,7 @@ def _advice(path: Path, names: list[str] | None = None) -> str:
 
 def _suspicious(name: str, content: bytes) -> Iterator[str]:
     """Yield every reason not to let torch open this part of an archive."""
-    if name.startswith("models/") and name.endswith(".json") or name.endswith("_config.json"):
+    if re.fullmatch(r"models/.*\.json|data/\w+/.*_config\.json", name):
         try:
             record = json.loads(content)
         except ValueError as problem:
@@ -107,7 +110,7 @@ def _suspicious(name: str, content: bytes) -> Iterator[str]:
     elif name.startswith("data/sample_inputs/"):
         if content and not _is_weights_only(content):
             yield "sample inputs that need full pickle"
-    elif not re.fullmatch(r"data/(weights/weight_\d+|constants/tensor_\d+)|\.data/\w+|archive_\w+|byteorder|version", name):
+    elif not re.fullmatch(PLAIN, name):
         yield "no part of a plain exported program"
 
 
@@ -203,9 +206,15 @@ def _read_weights_only(path: Path) -> dict[str, torch.Tensor]:
         raise BadFile(
             f"{path} is not a plain file of weights: {first[0]}; save one with torch.save(module.state_dict(), path)"
         ) from problem
-    for key in ("state_dict", "model_state_dict", "model"):  # where training scripts keep the weights beside other things
+    for key in (
+        "state_dict",
+        "model_state_dict",
+        "model",
+    ):  # weights beside other things, as training scripts save them
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             return loaded[key]
     if not isinstance(loaded, dict):
-        raise BadFile(f"{path} holds a {type(loaded).__name__}; save the weights with torch.save(module.state_dict(), path)")
+        raise BadFile(
+            f"{path} holds a {type(loaded).__name__}; save the weights with torch.save(module.state_dict(), path)"
+        )
     return loaded

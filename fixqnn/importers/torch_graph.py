@@ -1,4 +1,4 @@
-"""From an exported program to a Graph: one walk over its operators, every problem noted, names taken from the modules."""
+"""From an exported program to a Graph: one walk over its operators, every problem noted, names from the modules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from fixqnn.errors import BadInput, ImportProblems
 from fixqnn.graph import Graph, Shape, Value
 from fixqnn.importers.torch_call import Activation, Call, Constant, Draft, Rule, RunTimeNumber, Unsupported
+from fixqnn.importers.torch_export import packet_of
 from fixqnn.importers.torch_table import NEAREST
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def read_program(program: ExportedProgram, rules: Mapping[str, Rule]) -> Graph:
     if walk.problems:
         count = len(walk.problems)
         listed = "\n".join(f"  {problem}" for problem in walk.problems)
-        raise ImportProblems(f"{count} {'place' if count == 1 else 'places'} of this model cannot be imported:\n{listed}")
+        raise ImportProblems(
+            f"{count} {'place' if count == 1 else 'places'} of this model cannot be imported:\n{listed}"
+        )
     return walk.graph(outputs)
 
 
@@ -120,7 +123,9 @@ class _Walk:
         if not sizes or str(sizes[0]) not in self.batch:
             raise Unsupported(f"axis 0 of its shape {shown} is not the batch N", "operators that leave axis 0 alone")
         if not all(isinstance(size, int) for size in sizes[1:]):
-            raise Unsupported(f"its shape {shown} is not fixed but for the batch", "fixed sizes on all axes but the first")
+            raise Unsupported(
+                f"its shape {shown} is not fixed but for the batch", "fixed sizes on all axes but the first"
+            )
         return (None, *sizes[1:])
 
     # ---------------------------------------------------------------------------------------------------- operators
@@ -151,7 +156,7 @@ class _Walk:
 
     def _translate(self, node: torch.fx.Node) -> Any:
         name = str(node.target)
-        rule = self.rules.get(name) or self.rules.get(name.rpartition(".")[0])
+        rule = self.rules.get(name) or self.rules.get(packet_of(node.target))
         arguments = self._arguments(node)
         leaves = list(flattened(arguments.values()))
         arrays = [x for x in leaves if isinstance(x, (Activation, Constant, _Missing))]
@@ -164,12 +169,14 @@ class _Walk:
         if any(x is MISSING for x in arrays):
             return MISSING
         shapes = self._shapes(node)
-        result = rule(Call(name, self._wish(node), arguments, shapes, self.draft))
+        dtype = str(getattr(as_list(node.meta["val"])[0], "dtype", ""))
+        result = rule(Call(name, self._wish(node), arguments, shapes, dtype, self.draft))
         several = isinstance(node.meta["val"], (tuple, list))
         for got, wanted in zip(result if several else [result], shapes, strict=True):
             if isinstance(got, Activation) and got.shape != wanted:
-                raise Unsupported(f"it was translated to shape {got.shape}, where torch has {wanted}: a fault of the translation",
-                                  "none; please report this")  # fmt: skip
+                raise Unsupported(
+                    f"it was translated to shape {got.shape}, where torch has {wanted}", "a right translation"
+                )
         return tuple(result) if several else result
 
     def _shapes(self, node: torch.fx.Node) -> list[Shape | None]:
@@ -206,7 +213,9 @@ class _Walk:
         def widened(x: Any) -> Any:
             if isinstance(x, torch.fx.Node):
                 x = self.values[x]
-                return torch.from_numpy(np.ascontiguousarray(x.array)).reshape(x.shape) if isinstance(x, Constant) else x
+                return (
+                    torch.from_numpy(np.ascontiguousarray(x.array)).reshape(x.shape) if isinstance(x, Constant) else x
+                )
             if isinstance(x, torch.dtype):
                 return torch.float64 if x.is_floating_point else x
             return torch.device("cpu") if isinstance(x, torch.device) else x
@@ -223,7 +232,8 @@ class _Walk:
     def _wish(self, node: torch.fx.Node) -> str:
         """Name a node after its module; inside a module written by hand, after the operator as well."""
         path, kind = module_of(node)
-        owners = {self.parameters.get(a.name, "").rpartition(".")[0] for a in node.all_input_nodes if a.name in self.parameters}
+        stored = [self.parameters[a.name] for a in node.all_input_nodes if a.name in self.parameters]
+        owners = {name.rpartition(".")[0] for name in stored}
         leaf = kind.startswith(("torch.nn.modules.", "torch.ao.nn.")) and ".container." not in kind
         if path and (leaf or path in owners):
             return path
@@ -270,7 +280,7 @@ class _Walk:
 
 
 def module_of(node: torch.fx.Node) -> tuple[str, str]:
-    """Return path and class of the innermost module that called the operator; a second call of a module has the same path."""
+    """Return path and class of the innermost module that called the operator; further calls have the same path."""
     stack = node.meta.get("nn_module_stack") or {"": ("", "")}
     path, kind = list(stack.values())[-1]
     if path.startswith("_empty_nn_module_stack"):
@@ -280,7 +290,7 @@ def module_of(node: torch.fx.Node) -> tuple[str, str]:
 
 
 def source_line(node: torch.fx.Node) -> str:
-    """Return where in the model's own code the operator was called, as text to append; torch's own files are passed over."""
+    """Return where in the model's own code, not torch's, the operator was called: text to append, or none."""
     frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
     own = [frame for frame in frames if "/torch/nn/" not in frame["file"].replace("\\", "/")]
     if not own:
@@ -301,7 +311,8 @@ def to_array(tensor: torch.Tensor) -> np.ndarray:
 def is_transpose(node: torch.fx.Node) -> bool:
     """Tell whether an operator on a matrix exchanges its two axes."""
     word, *axes = str(node.target).split(".")[1], *node.args[1:]
-    return word == "t" or (word == "transpose" and {a % 2 for a in axes} == {0, 1}) or (word == "permute" and [*axes[0]] == [1, 0])
+    swapped = word == "transpose" and {axis % 2 for axis in axes} == {0, 1}
+    return word == "t" or swapped or (word == "permute" and [*axes[0]] == [1, 0])
 
 
 def as_list(value: Any) -> list[Any]:

@@ -22,7 +22,7 @@ def per_axis(value: Any, axes: int) -> Ints:
 
 
 def linear(call: Call) -> Activation:
-    """y = x wᵀ + b on the last axis."""
+    """Return x wᵀ + b, on the last axis."""
     return call.emit("linear", call.activation("input"), call.parameter("weight"), call.parameter("bias"))
 
 
@@ -32,7 +32,7 @@ def turned(call: Call, matrix: Constant) -> Constant:
 
 
 def product(call: Call, a: Any, b: Any, bias: Constant | None = None) -> Activation:
-    """a @ b: a linear layer where b is a constant matrix, else a product of arrays sample by sample."""
+    """Return a @ b: a linear layer where b is a constant matrix, else a product of arrays sample by sample."""
     if isinstance(a, Activation) and isinstance(b, Constant) and len(b.shape) == 2 and a.rank >= 2:
         return call.emit("linear", a, turned(call, b), bias)
     ranks = [x.rank if isinstance(x, Activation) else len(x.shape) for x in (a, b)]
@@ -49,7 +49,7 @@ def matmul(call: Call) -> Activation:
 
 
 def addmm(call: Call) -> Activation:
-    """bias·beta + a @ b·alpha: what a linear layer decomposes to."""
+    """Return bias + a @ b: what a linear layer decomposes to."""
     bias, weight = call.parameter("self"), call.parameter("mat2")
     if bias is None or weight is None or len(bias.shape) != 1 or call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
         raise Unsupported("only bias + x @ weight with beta = alpha = 1 is known", "torch.nn.Linear")
@@ -112,7 +112,8 @@ def batch_norm(call: Call) -> Any:
     channels = mean.shape
     weight = call.parameter("weight") or call.constant(np.ones(channels), "weight")
     bias = call.parameter("bias") or call.constant(np.zeros(channels), "bias")
-    return several(call, call.emit(BATCH_NORM, call.activation("input"), weight, bias, mean, variance, epsilon=call["eps"]))
+    x = call.activation("input")
+    return several(call, call.emit(BATCH_NORM, x, weight, bias, mean, variance, epsilon=call["eps"]))
 
 
 def several(call: Call, result: Activation) -> Any:

@@ -27,9 +27,8 @@ def dropout(call: Call) -> Any:
 
 def cast(call: Call) -> Activation:
     """Another type of float is the same real number."""
-    dtype = str(call.get("dtype", None))
-    if dtype not in ("None", "torch.float32", "torch.float64"):
-        raise Unsupported(f"it casts to {dtype}", "float32 throughout; fixqnn chooses the codes itself")
+    if call.dtype not in ("torch.float32", "torch.float64"):
+        raise Unsupported(f"it casts to {call.dtype}", "float32 throughout; fixqnn chooses the codes itself")
     return same(call)
 
 
@@ -76,6 +75,30 @@ def cut(call: Call) -> Activation:
     if len(places) == x.shape[axis]:
         return x
     return call.emit("slice", x, axis=axis, start=places.start, stop=places.stop, step=step)
+
+
+def put(call: Call) -> Any:
+    """Replace a slice, as writing into one in place does: what is before, the new piece, what is after."""
+    x, new = call.activation("self"), call["src"]
+    axis = call["dim"] % x.rank
+    if whole(call["step"], "step") != 1 or not isinstance(new, Activation):
+        raise Unsupported("it writes constants or every other place", "cat of the pieces")
+    size = new.shape[axis]
+    if size == x.shape[axis]:
+        return new
+    start = range(x.shape[axis])[whole(call["start"] or 0, "start") :].start
+    before = [piece(call, x, axis, 0, start, part="before")] if start else []
+    rest = x.shape[axis] - start - size
+    after = [piece(call, x, axis, start + size, rest, part="after")] if rest else []
+    return call.emit("concat", *before, new, *after, axis=axis)
+
+
+def copy(call: Call) -> Any:
+    """Return what is copied in; what was there before is gone."""
+    source = call["src"]
+    if isinstance(source, Activation) and source.shape == call.shape:
+        return source
+    raise Unsupported("it copies with a broadcast", "an array of the same shape")
 
 
 def piece(call: Call, x: Activation, axis: int, start: int, size: int, part: str = "") -> Activation:

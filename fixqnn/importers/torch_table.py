@@ -1,4 +1,4 @@
-"""From torch operators to functions that answer a call with nodes; and for the unsupported, the nearest form that is not."""
+"""From torch operators to functions that answer a call with nodes; for others, the nearest form that has one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TABLE: Mapping[str, Rule] = MappingProxyType({
     **each(layers.adaptive_max_pool, "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
     **each(layers.mean, "mean"),
     **each(layers.total, "sum"),
-    **each(elementwise.add, "add", "add_"),
+    **each(elementwise.add, "add"),
     **each(partial(elementwise.add, op="subtract"), "sub"),
     **each(elementwise.reverse_subtract, "rsub"),
     **each(elementwise.multiply, "mul"),
@@ -61,17 +61,19 @@ TABLE: Mapping[str, Rule] = MappingProxyType({
     **each(partial(elementwise.clamp, low="min"), "clamp_min"),
     **each(partial(elementwise.clamp, high="max"), "clamp_max"),
     **each(elementwise.threshold, "threshold"),
-    **each(moves.same, "clone", "contiguous", "alias", "detach", "lift_fresh", "lift_fresh_copy", "positive", "type_as"),
-    **each(moves.cast, "_to_copy", "to"),
+    **each(moves.same, "clone", "contiguous", "alias", "detach", "lift_fresh", "lift_fresh_copy", "positive"),
+    **each(moves.cast, "_to_copy", "to", "type_as"),
     **each(moves.dropout, "dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
-    **each(moves.reshape, "view", "_unsafe_view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze", "unsqueeze",
-           "view_copy", "squeeze_copy", "unsqueeze_copy"),
+    **each(moves.reshape, "view", "_unsafe_view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze",
+           "unsqueeze", "view_copy", "squeeze_copy", "unsqueeze_copy"),
     **each(partial(moves.permute, axes=moves.swapped), "transpose", "transpose_copy"),
     **each(partial(moves.permute, axes=partial(moves.swapped, first="axis0", second="axis1")), "swapaxes"),
     **each(partial(moves.permute, axes=moves.swapped), "swapdims"),
     **each(partial(moves.permute, axes=moves.listed_axes), "permute", "permute_copy"),
     **each(partial(moves.permute, axes=moves.reversed_axes), "t", "numpy_T"),
     **each(moves.cut, "slice", "slice_copy"),
+    **each(moves.put, "slice_scatter"),
+    **each(moves.copy, "copy"),
     **each(moves.select, "select", "select_copy"),
     **each(moves.unbind, "unbind"),
     **each(moves.split, "split", "split_with_sizes", "chunk", "unsafe_chunk", "unsafe_split", "tensor_split"),
@@ -107,6 +109,7 @@ NEAREST: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys(("bernoulli", "rand", "rand_like", "randn", "randn_like"), "module.eval() before export"),
     **dict.fromkeys(("repeat", "tile"), "concat of the same array; add and mul broadcast by themselves"),
     "einsum": "matmul or linear",
+    "wrap_with_set_grad_enabled": "torch.export.export called inside torch.no_grad()",
     "fold": "conv_transpose",
     "im2col": "conv",
     "movedim": "permute",

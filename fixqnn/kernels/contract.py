@@ -88,7 +88,9 @@ class Contraction:
         w = self.w.reshape(self.outputs, -1)
         reach = extent(w, self.x_low, self.x_high, self.xnor)
         plan = choose(reach, self.bound, self.bias, self.window.terms, self.forced)
-        if plan.path == "sum" and (self.xnor or not self_test()):
+        # float products know neither agreement of bits nor gaps filled with a zero point
+        gaps = self.window.transposed and self.padding != 0
+        if plan.path == "sum" and (self.xnor or gaps or not self_test()):
             return choose(reach, self.bound, self.bias, self.window.terms, "wide")
         return plan
 
@@ -248,7 +250,8 @@ class Contraction:
             return False
         tile = max(-inner.register.register.low, inner.register.register.high)
         most = tile * (int((self.flush > 0).sum()) + 1) + max(map(abs, self.bias), default=0)
-        return all(most <= s.register.register.high for s in outer) and most < 1 << 31
+        registers = [s.register.register for s in outer]
+        return all(r.low <= -most and most <= r.high for r in registers) and most < 1 << 31
 
     def _narrow(
         self,

@@ -31,7 +31,6 @@ from fixqnn.arith.fast import (
     mode_flags,
     register_constants,
     round_shift,
-    round_up,
     sequence_key,
     store,
 )
@@ -193,8 +192,10 @@ class Estimate:
             value += float(Fraction(self.offset, self.bottom))
         rounded = np.empty(value.shape, np.int64)
         doubtful = np.empty(value.shape, np.bool_)
-        flags = np.array(mode_flags(self.rounding), np.int64)
-        if round_estimates(value.reshape(-1), margin, flags, rounded.reshape(-1), doubtful.reshape(-1)):
+        nearest, *_, positive, negative = mode_flags(self.rounding)  # on magnitudes; a floor is on numbers
+        add, positive, negative = (0.5, 0, 0) if nearest else (0.0, positive, 1 - negative)
+        flat = value.reshape(-1)
+        if round_estimates(flat, margin, add, positive, negative, rounded.reshape(-1), doubtful.reshape(-1)):
             where = np.nonzero(doubtful)
             a, b = (np.broadcast_to(operand, value.shape)[where] for operand in (a, b))
             rounded[where] = self._exactly(a, b)
@@ -212,21 +213,18 @@ class Estimate:
 
 
 @kernel
-def round_estimates(value, margin, flags, rounded, doubtful):
-    """Round what is farther than `margin` from every integer and half; mark and count the rest."""
-    modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
+def round_estimates(value, margin, add, positive, negative, rounded, doubtful):
+    """Round what is farther than `margin` from every integer and half; mark and count the rest.
+
+    Between two halves a mode is one shift of the floor: `add` is ½ for the modes that go to the nearest, `positive` and
+    `negative` is one for those that go up there.
+    """
     found = 0
     for i in range(value.size):
         v = value[i]
-        size = abs(v)
-        whole = np.floor(size)
-        part = size - whole
-        near = size >= 2.0**49 or part <= margin or part >= 1.0 - margin or abs(part - 0.5) <= margin
+        halves = v + v
+        near = not (abs(v) < 2.0**49 and abs(halves - np.floor(halves + 0.5)) > 2.0 * margin)
         doubtful[i] = near
         found += near
-        k = np.int64(0)
-        if not near:
-            k = np.int64(whole)
-            k += round_up(1 if part > 0.5 else -1, k & 1, v < 0, modes)
-        rounded[i] = -k if v < 0 else k
+        rounded[i] = np.int64(np.floor(v + add)) + (negative if v < 0.0 else positive)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 from fixqnn.arith import exact
 from fixqnn.arith.bind import output_register
 from fixqnn.arith.fast import WIDEST, mode_flags, register_constants, sequence_key, shift_constants
+from fixqnn.datapath import Register
 from fixqnn.errors import DoesNotFit, TooWide
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
@@ -28,7 +29,7 @@ from fixqnn.kernels.rescale_loops import (
     rescale_split,
     rescale_two_step,
 )
-from fixqnn.modes import GOLDEN, Rounding, mix64
+from fixqnn.modes import GOLDEN, Overflow, Rounding, mix64
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Scaler, Shift, TwoStepMultiplier
 
 Position = Callable[[int], tuple[int, ...]]
@@ -70,14 +71,7 @@ class Rescale:
     def __post_init__(self) -> None:
         if self.zero_point is None:
             self.zero_point = self.out.zero_point
-        if Fraction(self.zero_point).denominator != 1 and not (
-            isinstance(self.scaler, Exact) or (isinstance(self.scaler, Float) and self.scaler.zero_point == "before")
-        ):
-            raise DoesNotFit(
-                f"the output's zero point {self.zero_point} is no whole number; only Exact and Float(zero_point='before') can add it"
-            )
-        overflow = self.scaler.overflow if self.scaler is not None else "saturate"
-        self.register = output_register(self.out, overflow, getattr(self.scaler, "kept", 0))
+        self.register = check_output(self.scaler, self.out, self.zero_point)
 
     def exact(self, acc: Any, channel: int, element: int, run: Run, draw: Callable[[int, int], int]) -> tuple[int, int]:
         """Carry one accumulator to its code: what the output register holds, and what it was asked to hold."""
@@ -301,6 +295,17 @@ class Rescale:
             y[n, c, p], asked = self.exact(_whole(acc[n, c, p]), c, element, run, draw)
             below[c] += asked < self.register.low
             above[c] += asked > self.register.high
+
+
+def check_output(scaler: Scaler | None, out: Format, zero_point: int | Fraction) -> Register:
+    """The output register of a scaler; DoesNotFit where the scaler cannot serve the output's format."""
+    adds_any = isinstance(scaler, Exact) or (isinstance(scaler, Float) and scaler.zero_point == "before")
+    if Fraction(zero_point).denominator != 1 and not adds_any:
+        raise DoesNotFit(
+            f"the output's zero point {zero_point} is no whole number; only Exact and Float(zero_point='before') can add it"
+        )
+    overflow = scaler.overflow if scaler is not None else Overflow.saturate
+    return output_register(out, overflow, getattr(scaler, "kept", 0))
 
 
 def element_draw(key: int, element: int, terms: int, places: int) -> Callable[[int, int], int]:

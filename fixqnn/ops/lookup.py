@@ -122,7 +122,7 @@ class Index:
             )
         if self.length > 1 << LARGEST:
             raise DoesNotFit(f"a table of {self.length} entries; at most 2^{LARGEST}")
-        if Fraction(self.points.zero_point).denominator != 1:
+        if datapath.size is not None and Fraction(self.points.zero_point).denominator != 1:
             raise DoesNotFit(
                 f"Lookup(size={datapath.size}, low={datapath.low}, high={datapath.high}) has no entry at zero: "
                 "size·low / (high − low) must be whole"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fixqnn.ops.sums import Layout, Sum, build, datapath_of, prepare_sum
 
 Shape = tuple[int | None, ...]
 Pairs = Sequence[tuple[int, int]]
-ONE = ((1, 0),)
+ONE = ((Fraction(1), 0),)
 
 
 def shape(

@@ -130,8 +130,13 @@ def concat_shape(*xs: Shape, axis: int) -> Shape:
 
 def concat_real(*xs: np.ndarray, axis: int) -> np.ndarray:
     """Join arrays along an axis."""
-    batch = max((x.shape[0] for x in xs if x.shape[0] != 1), default=1) if all(x.shape[0] for x in xs) else 0
+    batch = _batch([x.shape for x in xs])
     return np.concatenate([np.broadcast_to(x, (batch, *x.shape[1:])) for x in xs], axis=axis)
+
+
+def _batch(shapes: list[tuple[int, ...]]) -> int:
+    """Samples of operands among which constants have a batch of 1; there may be none."""
+    return max((s[0] for s in shapes if s[0] != 1), default=1)
 
 
 def concat_source(place: tuple[int, ...], shapes: list, out: tuple[int, ...], *, axis: int) -> Source:
@@ -190,7 +195,7 @@ def mover(shape: Callable[..., Shape], real: Callable[..., np.ndarray], source: 
 
     def exact(step: Step, run: Run, *codes: np.ndarray) -> np.ndarray:
         shapes = [c.shape for c in codes]
-        out = shape(*shapes, **step.attributes)
+        out = (_batch(shapes), *step.shapes[step.output][1:])
         moved = np.empty(out, object)
         for place in np.ndindex(*out):
             found = source(place, shapes, out, **step.attributes)

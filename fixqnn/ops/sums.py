@@ -22,7 +22,7 @@ from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
 from fixqnn.kernels.contract import Contraction
 from fixqnn.kernels.gather import SPATIAL, Window
-from fixqnn.kernels.rescale import Rescale, element_draw
+from fixqnn.kernels.rescale import Rescale, check_output, element_draw
 from fixqnn.ops.op import Step
 from fixqnn.scaler import Float
 
@@ -110,6 +110,11 @@ def prepare_sum(step: Step, layout: Layout) -> dict[str, Any]:
     out = step.out_format
     if out.per_channel and datapath.scaler is not None:
         raise DoesNotFit(f"{step.name}: output {step.output!r} has one scale per channel; give it one scale per tensor")
+    ignored = datapath.zero_point == "ignored"
+    try:
+        check_output(datapath.scaler, out, 0 if ignored else out.zero_point)
+    except DoesNotFit as problem:
+        raise DoesNotFit(f"{step.name} ({step.op.name}): {problem}") from None
     two = Fraction(2) ** bound.drop
     if datapath.scaler is None:
         made["scaler"] = ()
@@ -119,7 +124,6 @@ def prepare_sum(step: Step, layout: Layout) -> dict[str, Any]:
                 f"the output has {out}"
             )
         return made
-    ignored = datapath.zero_point == "ignored"
     ups = [
         (x_format.scale,) if layout.w_format is None else (x.step, Operand.of(s, z).step * two)
         for s, z in layout.w_scales

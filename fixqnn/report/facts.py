@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph, Node
+from fixqnn.metrics import accuracy, paired_test, predictions_changed
 from fixqnn.ops.op import Step
 from fixqnn.program import Program
 from fixqnn.trace import Trace
@@ -64,10 +66,10 @@ class Deviation:
 
     @property
     def decibels(self) -> float:
-        """Signal to noise: 10·log10(Σ reference² / Σ (reference − found)²); NaN for a signal of nothing."""
+        """Signal to noise: 10·log10(Σ reference² / Σ (reference − found)²), as `fixqnn.sqnr` of all batches together."""
         if self.noise == 0:
             return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal else math.nan
+        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Comparison:
 
     trace: Trace
     deviations: dict[str, Deviation] = field(default_factory=dict)
+
+    def at_outputs(self) -> float | None:
+        """Decibels at the network's output, of several at the worst; None where nothing was compared."""
+        found = [self.deviations[name].decibels for name in self.trace.program.outputs if name in self.deviations]
+        return min(found, default=None)
 
 
 def references(graph: Graph, program: Program) -> dict[str, tuple[str, float, float]]:
@@ -215,6 +222,53 @@ def register_rows(trace: Trace) -> list[dict[str, Any]]:
                 "value": None if first is None else first.value,
             })  # fmt: skip
     return rows
+
+
+def machine_row(
+    name: str,
+    comparison: Comparison | None,
+    reference: np.ndarray | None,
+    labels: np.ndarray | None = None,
+    seconds: float | None = None,
+    torch_seconds: float | None = None,
+) -> dict[str, Any]:
+    """Sum one machine up in one row.
+
+    Parameters
+    ----------
+    name : str
+        What the table calls it.
+    comparison : Comparison or None
+        Of its run with float64; None for the float network itself.
+    reference : ndarray or None
+        The float network's output, classes along axis 1, where there is one.
+    labels : ndarray, optional
+        True labels; without them nothing is said of accuracy.
+    seconds, torch_seconds : float, optional
+        Time for all samples: this machine's, and that of torch's float network.
+    """
+    outputs, row = reference, {"machine": name}
+    if comparison is not None:
+        trace = comparison.trace
+        row["sqnr"] = comparison.at_outputs()
+        row["events"], row["clips"] = trace.total_events(), trace.total_events(output=True)
+        outputs = trace.output.real() if len(trace.program.outputs) == 1 else None
+        if reference is not None and outputs is not None and outputs.ndim == 2:
+            row["changed"] = predictions_changed(reference, outputs)
+    if labels is not None:
+        if outputs is None:
+            raise BadInput("labels need a network with one output")
+        found = accuracy(outputs, labels)
+        row.update(accuracy=found.value, accuracy_low=found.low, accuracy_high=found.high)
+        row.update(right=found.right, total=found.total)
+        if comparison is not None and reference is not None:
+            right = ((scores.argmax(1) == labels).ravel() for scores in (reference, outputs))
+            row["p"] = paired_test(*right)
+    if seconds is not None and outputs is not None:
+        row["seconds"], row["per_second"] = seconds, round(len(outputs) / seconds)
+        if torch_seconds is not None:
+            row["times_torch"] = seconds / torch_seconds
+    return row
 
 
 def macs(graph: Graph, node: Node) -> int:

@@ -25,7 +25,7 @@ table { border-collapse: collapse; font-size: .875rem; width: 100%; }
 th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:last-child td { border-bottom: 0; }
 th { background: var(--soft); font-weight: 600; vertical-align: bottom; }
-td { overflow-wrap: break-word; }
+td, h1, h2, h3, p { overflow-wrap: anywhere; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--page); max-width: 9.5rem; }
 th:first-child { background: var(--soft); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -46,8 +46,8 @@ svg .line { fill: none; stroke-width: 1.2; opacity: .55; }
 .mark.series0 { fill: var(--s0); } .mark.series1 { fill: var(--s1); } .mark.series2 { fill: var(--s2); }
 .mark.series3 { fill: var(--s3); } .mark.series4 { fill: var(--s4); } .mark.series5 { fill: var(--s5); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .875rem; }
-.legend span { display: inline-flex; align-items: center; gap: .35rem; }
-.legend .key { width: 12px; height: 12px; }
+.legend span { display: inline-flex; align-items: center; gap: .35rem; min-width: 0; overflow-wrap: anywhere; }
+.legend .key { flex: none; width: 12px; height: 12px; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .6rem; }
 footer dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 .8rem; overflow-wrap: anywhere; }
 footer dd { margin: 0; }

@@ -104,14 +104,15 @@ def bars(rows: Sequence[tuple[str, int, str]]) -> str:
     rows : sequence of (str, int, str)
         Label, count, and the class of the bar (``"inner"`` or ``"output"``).
     """
-    room = WIDTH - LABEL - 64
+    wide = LABEL + 46  # layer and register
+    room = WIDTH - wide - 64
     longest = math.log10(max([count for _, count, _ in rows] + [1]) + 1)
     parts = []
     for i, (label, count, kind) in enumerate(rows):
         top = 2 + ROW * i
-        end = LABEL + room * math.log10(count + 1) / longest
-        parts.append(_label(label, top + 15))
-        parts.append(_bar(LABEL, end, top + 4, 14, kind, f"{label}: {show_count(count)}"))
+        end = wide + room * math.log10(count + 1) / longest
+        parts.append(_label(label, top + 15, wide))
+        parts.append(_bar(wide, end, top + 4, 14, kind, f"{label}: {show_count(count)}"))
         parts.append(_text(end + 4, top + 15, show_count(count), "note"))
     return _drawing(4 + ROW * len(rows), parts, "Number of events per register, logarithmic")
 
@@ -137,12 +138,12 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _label(name: str, y: float) -> str:
+def _label(name: str, y: float, room: float = LABEL) -> str:
     """Name of a row; of a long one, the end, which tells layers apart."""
-    most = int((LABEL - 8) / CHARACTER)
+    most = int((room - 8) / CHARACTER)
     shown = name if len(name) <= most else "…" + name[-(most - 1) :]
     inside = f"{escape(shown)}<title>{escape(name)}</title>"
-    return f'<text class="label" x="{LABEL - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
+    return f'<text class="label" x="{room - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
 
 
 def _mark(number: int, x: float, y: float, title: str = "") -> str:

@@ -35,7 +35,9 @@ def show_decibels(value: Any) -> str:
     >>> show_decibels(31.36), show_decibels(math.inf), show_decibels(math.nan)
     ('31.4', 'equal', '–')
     """
-    return "equal" if value == math.inf else "–" if math.isnan(value) else f"{value:.1f}"
+    if math.isfinite(value):
+        return f"{value:.1f}"
+    return "equal" if value == math.inf else "–"
 
 
 def show_number(value: Any) -> str:

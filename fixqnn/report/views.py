@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fixqnn.accelerator import Accelerator
 from fixqnn.graph import Graph, show_shape
+from fixqnn.program import Program
 from fixqnn.report.facts import brief, macs, operation, parameters
+from fixqnn.report.records import datapath_rows, short_text
 from fixqnn.report.tables import Column, Table, show_count, show_decibels, show_number, show_percent
 
 Rows = Sequence[Mapping[str, Any]]
@@ -29,8 +33,13 @@ MACHINE = (
     Column("sqnr", "SQNR", "signal over error at the output, dB, against float64; 6 dB are one bit", show_decibels),
     Column("events", "events", "times that a register inside a layer overflowed", show_count),
     Column("clips", "clips", "times that a layer's result did not fit its format; a fused relu clips here", show_count),
-    Column("per_second", "images/s", "through this simulator, one thread, median of several runs", show_count),
-    Column("times_torch", "× torch", "time as a multiple of torch float32, same pictures, same thread", show_number),
+    Column(
+        "per_second",
+        "images/s",
+        "pictures per second of processor time, one thread, median of several runs",
+        show_count,
+    ),
+    Column("times_torch", "× torch", "processor time as a multiple of torch float32 on the same pictures", show_number),
 )
 
 LAYER = (
@@ -70,6 +79,35 @@ NODE = (
 )
 
 
+STEP = (
+    Column("step", "step", "in the order of computation"),
+    Column("op", "op", "what it computes"),
+    Column("shape", "shape", "of its result; N is the batch"),
+    Column("format", "format", "what the result's integer codes mean"),
+    Column("path", "path", "how the compiled engine sums; every path is proved to give the datapath's codes"),
+    Column("reason", "why", "what allows that path"),
+)
+
+DIFFERENCE = (
+    Column("value", "value", "result of a layer, or an input"),
+    Column("codes", "codes", "how many were compared", show_count),
+    Column("differing", "differ", "of these, how many are not equal", show_count),
+    Column("share", "share", "the same as a share", show_percent),
+    Column("worst", "worst", "largest distance between two codes", show_count),
+)
+
+CATALOGUE = (
+    Column("name", "machine", "name for --machine; arguments go in parentheses"),
+    Column("summary", "what it is", "in a line"),
+    Column("source", "source", "where its arithmetic is written down, and what it was compared with"),
+)
+
+DATAPATH = (
+    Column("operations", "operations", "operations (or functions, or layers by name) that are computed this way"),
+    Column("datapath", "datapath", "registers, order and rescaling as a record; fields at their default are left out"),
+)
+
+
 def machines(rows: Rows, title: str) -> Table:
     """One line per machine."""
     shown = [{**row, "interval": _pair(row, "accuracy_low", "accuracy_high")} for row in rows]
@@ -87,7 +125,7 @@ def layers(rows: Rows, title: str) -> Table:
 
 def registers(rows: Rows, title: str) -> Table:
     """One line per register that acted."""
-    return Table(title, REGISTER, rows)
+    return Table(title, REGISTER, [{**row, "record": short_text(row["record"])} for row in rows])
 
 
 def nodes(graph: Graph, title: str) -> Table:
@@ -111,6 +149,37 @@ def nodes(graph: Graph, title: str) -> Table:
             }
         )
     return Table(title, _used(NODE, rows), rows)
+
+
+def totals(graph: Graph) -> dict[str, Any]:
+    """Sums over a graph."""
+    constants = {name for node in graph.nodes for name in node.inputs if name in graph.constants}
+    return {
+        "inputs": ", ".join(v.name for v in graph.inputs),
+        "outputs": ", ".join(graph.outputs),
+        "parameters": sum(math.prod(graph.values[name].shape) for name in constants),
+        "multiply-accumulates per sample": sum(macs(graph, node) for node in graph.nodes),
+    }
+
+
+def steps(program: Program) -> Table:
+    """One line per step of a program."""
+    return Table(f"Program for {program.accelerator}", STEP, program.table())
+
+
+def differences(rows: Rows, title: str) -> Table:
+    """One line per value that was compared."""
+    return Table(title, DIFFERENCE, rows)
+
+
+def catalogue(rows: Rows, title: str) -> Table:
+    """One line per ready-made machine."""
+    return Table(title, CATALOGUE, rows)
+
+
+def datapaths(accelerator: Accelerator) -> Table:
+    """One line per datapath of a machine."""
+    return Table(accelerator.name, DATAPATH, datapath_rows(accelerator))
 
 
 def _pair(row: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | None:

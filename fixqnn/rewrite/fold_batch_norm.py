@@ -1,4 +1,4 @@
-"""Batch norms, whose statistics are fixed after training, become part of the layer before them, or a layer of their own."""
+"""Batch norms, whose statistics are fixed after training, join the layer before them or become one of their own."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ LAYERS = ("linear", "conv", "conv_transpose")
 def fold_batch_norm(graph: Graph) -> Graph:
     """Replace every batch norm by weights, in float64.
 
-    A batch norm that alone reads the result of a linear, conv or conv_transpose node is multiplied into that node's weight
-    and bias; the node keeps its name. Any other becomes a layer named after it: on (N, C, *spatial) a 1×1 convolution of
-    each channel by itself, on (N, C) a multiply and an add. A layer whose result, weight or bias already has a format is
-    left as it is, since its codes are fixed.
+    A batch norm that alone reads the result of a linear, conv or conv_transpose node is multiplied into that node's
+    weight and bias; the node keeps its name. Any other becomes a layer named after it: on (N, C, *spatial) a 1×1
+    convolution of each channel by itself, on (N, C) a multiply and an add. A layer whose result, weight or bias already
+    has a format is left as it is, since its codes are fixed.
     """
     folded, renamed = _plan(graph)
     nodes = [node for node in graph.nodes if node.op != BATCH_NORM and not folded.get(node.output)]
