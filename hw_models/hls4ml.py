@@ -17,6 +17,7 @@ SOURCE = (
     "modelled; neither is the resource strategy's order of additions."
 )
 Types = Mapping[str, Mapping[str, str | int]]
+Datapath = fq.SumOfProducts | fq.Elementwise | fq.Lookup | fq.Shift | fq.Exact
 
 SUMS = ("linear", "conv", "conv_transpose", "matmul")
 AVERAGES = ("average_pool", "adaptive_average_pool", "mean")
@@ -56,8 +57,8 @@ def hls4ml(
     Returns
     -------
     Accelerator
-        Takes power-of-two scales without zero points only. Inputs are cast like every other value; ``run`` encodes reals
-        half to even, so give it codes: ``t = fq.parse_type(text)``, then ``t.format.encode(x, t.rounding, t.overflow, t.kept)``.
+        Takes power-of-two scales only. Inputs are cast like every other value; ``run`` encodes reals half to even, so
+        give it codes: ``t = fq.parse_type(name)``, then ``t.format.encode(x, t.rounding, t.overflow, t.kept)``.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def hls4ml(
     [-0.5, -0.25]
     """
     defaults = {"accum": accum, "result": result, "table": table, "size": size}
-    datapaths: dict[str, fq.SumOfProducts | fq.Elementwise | fq.Lookup | fq.Shift] = {}
+    datapaths: dict[str, Datapath] = {}
     for operation in (*SUMS, *AVERAGES, "add", "subtract", "multiply", *RANGES, "leaky_relu", "lookup", "requantize"):
         datapaths[operation] = _datapath(operation, defaults)
     if types:
@@ -96,7 +97,7 @@ def hls4ml(
     return fq.Accelerator("hls4ml", datapaths, source=SOURCE)
 
 
-def _datapath(operation: str, layer: Mapping[str, str | int | None]) -> fq.SumOfProducts | fq.Elementwise | fq.Lookup | fq.Shift:
+def _datapath(operation: str, layer: Mapping[str, str | int | None]) -> Datapath:
     """The hardware of one layer."""
     cast = fq.parse_type(str(layer["result"]))
     result = fq.Shift(cast.rounding or "floor", cast.overflow or "wrap", cast.kept)
@@ -156,7 +157,8 @@ def apply_types(
     Examples
     --------
     >>> import fixqnn as fq
-    >>> graph = fq.Graph((fq.Value("x", (None, 2)),), ("fc",), (fq.Node("fc", fq.OPS["linear"], ("x", "w")),), {"w": [[0.3, -0.3]]})
+    >>> node = fq.Node("fc", fq.OPS["linear"], ("x", "w"))
+    >>> graph = fq.Graph((fq.Value("x", (None, 2)),), ("fc",), (node,), {"w": [[0.3, -0.3]]})
     >>> typed = apply_types(graph, {"fc": {"weight": "ap_fixed<6,2>", "result": "ap_fixed<9,4>"}})
     >>> typed.constants["w"], typed.formats["fc"], typed.formats["x"]
     (Tensor([[4, -5]], fixed(6, 4)), fixed(9, 5), fixed(16, 10))
@@ -193,7 +195,8 @@ def check_types(graph: fq.Graph, types: Types) -> None:
     names = {*(node.name for node in graph.nodes), *(value.name for value in graph.inputs)}
     unknown = sorted(set(types) - names)
     if unknown:
-        raise fq.BadInput(f"types names {', '.join(unknown)}, neither nodes nor inputs of the graph, which has {', '.join(sorted(names))}")
+        there = ", ".join(sorted(names))
+        raise fq.BadInput(f"types names {', '.join(unknown)}, neither nodes nor inputs of the graph, which has {there}")
     for name, layer in types.items():
         wrong = sorted(set(layer) - set(KEYS))
         if wrong:

@@ -33,7 +33,8 @@ SOURCE = {
         "that is not modelled."
     ),
 }
-Rewrite = Callable[[fq.Graph], fq.Graph]
+Multiplier = fq.TwoStepMultiplier | fq.Multiplier
+Rewrite = Callable[["fq.Graph"], "fq.Graph"]  # a name: naming the class would load the compiled kernels already here
 
 
 def tflite(family: str = "reference", linear_scales: str = "per_channel") -> fq.Accelerator:
@@ -52,7 +53,8 @@ def tflite(family: str = "reference", linear_scales: str = "per_channel") -> fq.
     -------
     Accelerator
         An operation whose rule is not known has no datapath. Sigmoid and tanh write the formats that LiteRT fixes:
-        ``affine(8, 1/256, -128)`` and ``fixed(8, 7)``.
+        ``affine(8, 1/256, -128)`` and ``fixed(8, 7)``. LiteRT has signed codes of 8 bits; the same arithmetic is carried
+        out on other widths, but no claim about LiteRT goes with that.
 
     Raises
     ------
@@ -109,7 +111,7 @@ FLOAT_TABLES = {
 }
 
 
-def _integer(scaler: fq.TwoStepMultiplier | fq.Multiplier, wrap: fq.Register, short: fq.TwoStepMultiplier | fq.Multiplier) -> dict:
+def _integer(scaler: Multiplier, wrap: fq.Register, short: Multiplier) -> dict:
     """What the reference family and the micro families share; `short` forms its ratio in float32."""
     sums = fq.Elementwise(scaler, common="twice_max", align=scaler, headroom=20, register=wrap)
     return {

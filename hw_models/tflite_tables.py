@@ -135,7 +135,7 @@ def _high_mul(a: int, b: int, bits: int = 32) -> int:
 
 
 def _divide_by_power(x: int, exponent: int) -> int:
-    """x / 2^exponent, ties away from zero."""
+    """Divide by 2^exponent, ties away from zero."""
     half = (1 << exponent) >> 1
     return (x + half) >> exponent if x >= 0 else -((-x + half) >> exponent)
 
@@ -145,7 +145,7 @@ def _rescale(v: int, m: int, e: int) -> int:
 
 
 def _exp_of_quarter(a: int) -> int:
-    """exp on [-1/4, 0), Q0.31: a Taylor polynomial of degree four around -1/8."""
+    """Compute exp on [-1/4, 0), Q0.31: a Taylor polynomial of degree four around -1/8."""
     x = a + (1 << 28)
     x2 = _high_mul(x, x)
     x3 = _high_mul(x2, x)
@@ -160,7 +160,7 @@ _POWERS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 393325
 
 
 def _exp(a: int, integer_bits: int) -> int:
-    """exp of a number at most zero, Q0.31: a quarter by the polynomial, the rest by one factor per bit."""
+    """Compute exp of a number at most zero, Q0.31: a quarter by the polynomial, the rest by one factor per bit."""
     if a == 0:
         return HIGH
     quarter = 1 << (29 - integer_bits)

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixqnn import metrics
@@ -107,6 +107,7 @@ def test_accuracy_takes_scores_or_predictions():
     assert accuracy(Tensor([[1, 3], [2, 1], [0, 7]], fixed(8, 4)), [1, 0, 0]).right == 2
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
 def test_the_interval_contains_the_share_mirrors_and_widens_with_confidence(case):
     right, total = case
@@ -142,6 +143,7 @@ def test_paired_test_is_the_exact_binomial():
     assert paired_test(a, b) == paired_test(b, a) == 2 * 11 / 1024
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5))
 def test_paired_test_adds_up_the_tail_and_ignores_what_both_get_right(one, other, both):
     a = [True] * one + [False] * other + [True] * both

@@ -57,10 +57,14 @@ class Observation:
         x = np.asarray(array, np.float64).ravel()
         low, high = float(x.min()), float(x.max())
         step = _step(max(-low, high))
-        bins = np.floor(x * 2.0**-step).astype(np.int64)
+        quotients = x * 2.0**-step
+        bins = np.floor(quotients).astype(np.int64)
         bins += BINS // 2
+        filled = int(np.count_nonzero(x))
+        if np.count_nonzero(quotients) < filled:  # some underflowed, and the sign of a negative one got lost
+            bins[(quotients == 0) & (x < 0)] = BINS // 2 - 1
         counts = np.bincount(bins, minlength=BINS)
-        zeros = x.size - int(np.count_nonzero(x))
+        zeros = x.size - filled
         counts[BINS // 2] -= zeros
         return cls(low, high, zeros, step, counts)
 

@@ -191,14 +191,20 @@ Rule = Callable[[Call], Any]
 
 
 def number(value: Any, what: str) -> float:
-    """Return a finite Python number, or refuse."""
+    """Return a finite number, also one that stands in a constant of size 1, or refuse."""
+    if isinstance(value, Constant) and value.array.size == 1:
+        value = value.array.item()
     if isinstance(value, (int, float)) and isfinite(value):
         return float(value)
-    raise Unsupported(f"its {what} is {value!r}, not a number fixed in the model", f"a fixed, finite {what}")
+    raise Unsupported(f"its {what} is {_told(value)}", f"a fixed, finite number as {what}")
 
 
 def whole(value: Any, what: str) -> int:
     """Return a Python integer, or refuse."""
     if isinstance(value, int):
         return value
-    raise Unsupported(f"its {what} is {value!r}, not an integer fixed in the model", f"a fixed integer as {what}")
+    raise Unsupported(f"its {what} is {_told(value)}", f"a fixed integer as {what}")
+
+
+def _told(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, (Activation, Constant)) else repr(value)

@@ -79,13 +79,13 @@ def negate(call: Call) -> Activation:
 
 def power(call: Call) -> Activation:
     """Return self to a fixed power that has a name of its own."""
-    x, exponent = call.activation("self"), call["exponent"]
+    x, exponent = call.activation("self"), number(call["exponent"], "exponent")
     names = {2: "square", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
     if is_number(exponent, 1):
         return x
     if is_number(exponent, 3):
         return call.emit("multiply", call.emit("lookup", x, part="square", function="square"), x)
-    if not isinstance(exponent, (int, float)) or exponent not in names:
+    if exponent not in names:
         raise Unsupported(f"its exponent is {exponent}", "an exponent of 2, 3, 0.5, −0.5 or −1")
     return call.emit("lookup", x, function=names[exponent])
 

@@ -170,6 +170,8 @@ class _Walk:
             return MISSING
         shapes = self._shapes(node)
         dtype = str(getattr(as_list(node.meta["val"])[0], "dtype", ""))
+        if "float" not in dtype:
+            raise Unsupported(f"it computes in {dtype}", "floats: x.float() first")
         result = rule(Call(name, self._wish(node), arguments, shapes, dtype, self.draft))
         several = isinstance(node.meta["val"], (tuple, list))
         for got, wanted in zip(result if several else [result], shapes, strict=True):
@@ -251,8 +253,8 @@ class _Walk:
     def outputs(self) -> list[str]:
         """Return the names of the values that leave the model; nested results come in their order."""
         nodes = {node.name: node for node in self.program.graph.nodes}
-        outputs = []
-        for spec in self.program.graph_signature.output_specs:
+        outputs: list[str] = []
+        for place, spec in enumerate(self.program.graph_signature.output_specs):
             kind, value = spec.kind.name, self.values.get(nodes.get(getattr(spec.arg, "name", "")))
             if kind == "BUFFER_MUTATION":
                 self.problems.append(f"buffer {spec.target!r} is written by forward; nearest supported: return the new value, "
@@ -260,7 +262,7 @@ class _Walk:
             elif kind == "USER_OUTPUT" and isinstance(value, Activation):
                 outputs.append(value.name)
             elif kind == "USER_OUTPUT" and not (value is MISSING or getattr(spec.arg, "value", 0) is None):
-                self.problems.append(f"output {len(outputs)} does not depend on the inputs; leave it out")
+                self.problems.append(f"output number {place} does not depend on the inputs; leave it out")
         if not outputs and not self.problems:
             self.problems.append("it returns no tensor; forward must return one")
         return outputs

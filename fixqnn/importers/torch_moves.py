@@ -21,7 +21,9 @@ def same(call: Call, count: int = 1) -> Any:
 def dropout(call: Call) -> Any:
     """Nothing happens after training."""
     if call.get("train", False):
-        raise Unsupported("it drops values at random", "module.eval() before export")
+        raise Unsupported(
+            "it drops values at random", "module.eval() before export, training=self.training in F.dropout"
+        )
     return same(call, len(call.shapes))
 
 
@@ -200,7 +202,11 @@ def interpolate(call: Call) -> Activation:
     sizes = list(zip(x.shape[2:], call.shape[2:], strict=True))
     if any(out % size for size, out in sizes):
         raise Unsupported(f"it resizes {x.shape[2:]} to {call.shape[2:]}", "a whole factor per axis")
-    return call.emit("resize", x, factor=tuple(out // size for size, out in sizes))
+    factor = tuple(out // size for size, out in sizes)
+    given = call.get("scale_factors") or [v for name, v in call.arguments.items() if name.startswith("scales")]
+    if any(scale is not None and scale != f for scale, f in zip(given, factor, strict=False)):
+        raise Unsupported(f"its scale is {list(given)}", "a whole factor per axis")
+    return call.emit("resize", x, factor=factor)
 
 
 def pixel_shuffle(call: Call) -> Activation:

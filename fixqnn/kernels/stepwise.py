@@ -1,7 +1,7 @@
 """Whole products into a narrow saturating register, every step clamped: 32-bit lanes in plain loops.
 
-Lanes are outputs that share one operand at a time, the reduction is outside, four terms per pass, so that every sum is loaded
-and stored once for four additions. Many output channels make lanes of their own, with an input as the common factor; few
+Lanes are outputs that share one operand at a time, the reduction is outside, eight terms per pass, so that every sum is loaded
+and stored once for eight additions. Many output channels make lanes of their own, with an input as the common factor; few
 channels over many positions put the positions into the lanes and a weight is the common factor. Rows of operands are
 taken as views: an index that might be negative keeps a loop from being vectorised.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixqnn.arith.fast import kernel
+from fixqnn.arith.fast import add_clamped, kernel
 from fixqnn.kernels.wide import _enter, _pass
 
 LANES = 512
@@ -43,41 +43,46 @@ def tiles(scalars, vectors, bounds, low, high, start, acc, under, over):
                     total[c] = begin[c]
                 k = bounds[t]
                 end = bounds[t + 1]
-                while k + 4 <= end:
-                    x0, x1, x2, x3 = row[k], row[k + 1], row[k + 2], row[k + 3]
+                while k + 8 <= end:
+                    x0, x1, x2, x3, x4, x5, x6, x7 = (
+                        row[k],
+                        row[k + 1],
+                        row[k + 2],
+                        row[k + 3],
+                        row[k + 4],
+                        row[k + 5],
+                        row[k + 6],
+                        row[k + 7],
+                    )
                     w0, w1, w2, w3 = (
                         vectors[k, c0:c1],
                         vectors[k + 1, c0:c1],
                         vectors[k + 2, c0:c1],
                         vectors[k + 3, c0:c1],
                     )
+                    w4, w5, w6, w7 = (
+                        vectors[k + 4, c0:c1],
+                        vectors[k + 5, c0:c1],
+                        vectors[k + 6, c0:c1],
+                        vectors[k + 7, c0:c1],
+                    )
                     for c in range(width):
                         s, u, o = total[c], below[c], above[c]
-                        v = np.int32(s + np.int32(x0 * np.int32(w0[c])))
-                        s = min(max(v, low), high)
-                        u = np.int32(u + np.int32(v < low))
-                        o = np.int32(o + np.int32(v > high))
-                        v = np.int32(s + np.int32(x1 * np.int32(w1[c])))
-                        s = min(max(v, low), high)
-                        u = np.int32(u + np.int32(v < low))
-                        o = np.int32(o + np.int32(v > high))
-                        v = np.int32(s + np.int32(x2 * np.int32(w2[c])))
-                        s = min(max(v, low), high)
-                        u = np.int32(u + np.int32(v < low))
-                        o = np.int32(o + np.int32(v > high))
-                        v = np.int32(s + np.int32(x3 * np.int32(w3[c])))
-                        s = min(max(v, low), high)
-                        u = np.int32(u + np.int32(v < low))
-                        o = np.int32(o + np.int32(v > high))
+                        s, u, o = add_clamped(s, x0, w0[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x1, w1[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x2, w2[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x3, w3[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x4, w4[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x5, w5[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x6, w6[c], low, high, u, o)
+                        s, u, o = add_clamped(s, x7, w7[c], low, high, u, o)
                         total[c], below[c], above[c] = s, u, o
-                    k += 4
+                    k += 8
                 while k < end:
                     xk, wk = row[k], vectors[k, c0:c1]
                     for c in range(width):
-                        v = np.int32(total[c] + np.int32(xk * np.int32(wk[c])))
-                        below[c] = np.int32(below[c] + np.int32(v < low))
-                        above[c] = np.int32(above[c] + np.int32(v > high))
-                        total[c] = min(max(v, low), high)
+                        s, u, o = add_clamped(total[c], xk, wk[c], low, high, below[c], above[c])
+                        total[c], below[c], above[c] = s, u, o
                     k += 1
                 target = acc[r, 0 if merge else t, c0:c1]
                 if merge:

@@ -21,11 +21,14 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
 p { margin: .4rem 0; max-width: 44rem; }
 .dim, dl.meanings, footer { color: var(--dim); font-size: .875rem; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; }
-table { border-collapse: collapse; font-size: .875rem; width: 100%; }
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; width: 100%; }
 th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:last-child td { border-bottom: 0; }
 th { background: var(--soft); font-weight: 600; vertical-align: bottom; }
-td, h1, h2, h3, p { overflow-wrap: anywhere; }
+h1, h2, h3, p { overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+td.long, td:first-child { white-space: normal; }
+td.long { min-width: 18rem; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--page); max-width: 9.5rem; }
 th:first-child { background: var(--soft); }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -93,10 +96,14 @@ def table(facts: Table) -> str:
     """Write a table, with the meaning of every column beneath it."""
     if not facts.rows:
         return '<p class="dim">None.</p>'
-    kinds = [' class="number"' if column.numeric else "" for column in facts.columns]
-    head = "".join(f"<th{kind}>{escape(c.heading)}</th>" for kind, c in zip(kinds, facts.columns, strict=True))
+    head = "".join(f"<th{_kind(c.numeric)}>{escape(c.heading)}</th>" for c in facts.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td{_kind(c.numeric, cell)}>{_cell(cell, first=i == 0)}</td>"
+            for i, (c, cell) in enumerate(zip(facts.columns, row, strict=True))
+        )
+        + "</tr>"
         for row in facts.cells()
     )
     meanings = "".join(f"<dt>{escape(heading)}</dt><dd>{escape(text)}</dd>" for heading, text in facts.meanings())
@@ -106,8 +113,12 @@ def table(facts: Table) -> str:
     )
 
 
-def _cell(text: str) -> str:
-    """A cell, which may break after the dots of a layer's name, its parentheses and arrows."""
-    if len(text) <= 16 or " " in text:
-        return escape(text)
-    return escape(text).replace(".", ".<wbr>").replace("(", "(<wbr>")
+def _kind(numeric: bool, cell: str = "") -> str:
+    """Style of a cell: numbers flush right, long texts with room to wrap in, the rest as it comes."""
+    return ' class="number"' if numeric else ' class="long"' if len(cell) > 48 else ""
+
+
+def _cell(text: str, first: bool) -> str:
+    """Text of a cell; a name in the first column, which stays in view, may break after a dot or a parenthesis."""
+    safe = escape(text)
+    return safe.replace(".", ".<wbr>").replace("(", "(<wbr>") if first and len(text) > 12 else safe

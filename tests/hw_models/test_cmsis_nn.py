@@ -32,12 +32,10 @@ def read(case: dict, arrays: dict) -> tuple[fq.Graph, dict[str, fq.Tensor], np.n
     """One case as a graph, its inputs and CMSIS-NN's output."""
     operation, out = case["op"], arrays["out"]
     if operation in ("add", "mul"):
-        if operation == "add":
-            scales = [fq.affine(8, s, z) for s, z in zip(case["scales"], (case["a_zp"], case["b_zp"], case["y_zp"]), strict=True)]
-        else:
-            scales = [fq.affine(8, scale_of(*case["y_mult"]), case["a_zp"]), fq.affine(8, 1, case["b_zp"]), fq.affine(8, 1, case["y_zp"])]
-        inputs = {name: fq.Tensor(arrays[name].reshape(1, -1), form) for name, form in zip("ab", scales, strict=False)}
-        return single({"add": "add", "mul": "multiply"}[operation], inputs, {}, scales[2]), inputs, out.reshape(1, -1)
+        scales = case["scales"] if operation == "add" else (scale_of(*case["y_mult"]), 1, 1)
+        forms = [fq.affine(8, s, case[f"{name}_zp"]) for s, name in zip(scales, "aby", strict=True)]
+        inputs = {name: fq.Tensor(arrays[name].reshape(1, -1), form) for name, form in zip("ab", forms, strict=False)}
+        return single({"add": "add", "mul": "multiply"}[operation], inputs, {}, forms[2]), inputs, out.reshape(1, -1)
     if operation == "avgpool":
         x, form = channels_first(arrays["x"]), fq.fixed(8, 0)
         kernel, stride = tuple(case["kernel"]), tuple(case["stride"])

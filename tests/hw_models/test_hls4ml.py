@@ -29,7 +29,7 @@ def network(file: str) -> tuple[fq.Graph, dict, dict[str, np.ndarray]]:
         name, kind = layer["name"], layer["class"]
         types[name] = {
             key: type_name(layer[word])
-            for key, word in (("result", "result_t"), ("accum", "accum_t"), ("weight", "weight_t"), ("bias", "bias_t"), ("table", "table_t"))
+            for word, key in ((f"{key}_t", key) for key in ("result", "accum", "weight", "bias", "table"))
             if word in layer
         }
         if kind in ("Input", "Softmax"):
@@ -136,11 +136,19 @@ def test_the_middle_bin_of_a_table_is_twice_as_wide():
 
 def test_an_average_is_cut_toward_zero():
     x = fq.Tensor([[[-1, -1, 0]], [[1, 1, 0]]], fq.fixed(8, 0))
-    graph = single("average_pool", {"x": x}, {}, fq.fixed(8, 0), kernel=(3,), stride=(3,), padding=((0, 0),), include_padding=True)
+    attributes = {"kernel": (3,), "stride": (3,), "padding": ((0, 0),), "include_padding": True}
+    graph = single("average_pool", {"x": x}, {}, fq.fixed(8, 0), **attributes)
     for accum, want in (("ap_fixed<8,8>", [0, 0]), ("ap_fixed<8,6>", [-1, 0])):  # -2/3 in quarters is -2/4: floor is -1
         machine = hw_models.hls4ml(accum)
         for engine in ("fast", "exact"):
             assert fq.run(fq.lower(graph, machine), x, engine=engine).output.codes.ravel().tolist() == want
+
+
+def test_products_are_cast_before_they_are_added():
+    x = fq.Tensor([[2, 1]], fq.fixed(8, 1))  # 1 and 1/2 into whole numbers, half to even: 1 + 0, and not 1.5 to 2
+    graph = single("linear", {"x": x}, {"w": fq.Tensor([[1, 1]], fq.fixed(8, 0))}, fq.fixed(8, 0))
+    for engine in ("fast", "exact"):
+        assert fq.run(fq.lower(graph, hw_models.hls4ml("ap_fixed<8,8,AP_RND_CONV>")), x, engine=engine).output.codes.item() == 1
 
 
 def test_every_layer_has_modes_of_its_own_also_where_codes_are_only_compared():
@@ -158,7 +166,7 @@ def test_every_layer_has_modes_of_its_own_also_where_codes_are_only_compared():
 
 
 def test_a_leaky_relu_is_one_exact_product_and_one_cast():
-    x = fq.Tensor([[-7], [7]], fq.fixed(8, 0))
+    x = fq.Tensor([[-5], [7]], fq.fixed(8, 0))  # -1.25, floored
     graph = single("lookup", {"x": x}, {}, fq.fixed(8, 0), function="leaky_relu", negative_slope=0.25)
     assert fq.run(fq.lower(graph, hw_models.hls4ml()), x).output.codes.ravel().tolist() == [-2, 7]
 

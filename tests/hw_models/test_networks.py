@@ -23,6 +23,7 @@ MACHINES = {
 def network(sigmoid: bool) -> fq.Graph:
     rng = np.random.default_rng(0)
     ops, conv = fq.OPS, {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    pool = {"kernel": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}
     nodes = [
         fq.Node("conv1", ops["conv"], ("x", "w1", "b1"), attributes=conv),
         fq.Node("relu1", ops["clamp"], ("conv1",), attributes={"low": 0.0}),
@@ -30,7 +31,7 @@ def network(sigmoid: bool) -> fq.Graph:
         fq.Node("leaky", ops["lookup"], ("depthwise",), attributes={"function": "leaky_relu", "negative_slope": 0.125}),
         fq.Node("sum", ops["add"], ("leaky", "relu1")),
         fq.Node("product", ops["multiply"], ("sum", "relu1")),
-        fq.Node("pool", ops["average_pool"], ("product",), attributes={"kernel": (2, 2), "stride": (2, 2), "padding": ((0, 0),) * 2}),
+        fq.Node("pool", ops["average_pool"], ("product",), attributes=pool),
         fq.Node("mean", ops["mean"], ("pool",), attributes={"axes": (2, 3)}),
         fq.Node("fc", ops["linear"], ("mean", "w3", "b3")),
     ]

@@ -46,7 +46,8 @@ def read(case: dict, arrays: dict) -> tuple[fq.Graph, dict[str, fq.Tensor]]:
         return single("linear", inputs, constants, y_format), inputs
     if "b" in arrays:
         constants["b"] = fq.Tensor(arrays["b"], bias_format(x_format, w_format))
-    attributes = {"stride": (case["stride"],) * 2, "padding": ((case["pad"],) * 2,) * 2, "dilation": (1, 1), "groups": case["group"]}
+    pads = ((case["pad"], case["pad"]),) * 2
+    attributes = {"stride": (case["stride"],) * 2, "padding": pads, "dilation": (1, 1), "groups": case["group"]}
     return single("conv", inputs, constants, y_format, **attributes), inputs
 
 

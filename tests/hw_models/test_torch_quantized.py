@@ -34,7 +34,8 @@ def test_linear_gives_torch_s_codes(engine):
 
 def test_a_bias_between_two_sums_is_added_as_it_is_or_rounded_first():
     x = fq.Tensor([[2]], fq.fixed(8, 0, signed=False))
-    graph = single("linear", {"x": x}, {"w": fq.Tensor([[1]], fq.fixed(8, 0)), "b": np.array([0.75])}, fq.fixed(8, -1, signed=False))
+    constants = {"w": fq.Tensor([[1]], fq.fixed(8, 0)), "b": np.array([0.75])}
+    graph = single("linear", {"x": x}, constants, fq.fixed(8, -1, signed=False))
     for engine, want in (("fbgemm", 1), ("x86", 1), ("onednn", 1), ("qnnpack", 2)):  # 2.75 / 2 and 3 / 2
         for run in ("fast", "exact"):
             found = fq.run(fq.lower(graph, hw_models.torch_quantized(engine)), x, engine=run).output.codes.item()

@@ -178,7 +178,14 @@ def test_in_place_operators_also_through_views_give_what_torch_gives():
         y.add_(1).clamp_(-1, 2)
         return y, torch.relu_(x.clone())
 
+    def read_before(self, x):
+        y = x * 2
+        before, view = y + 1, y[:, 0]
+        y.relu_()
+        return before, view * 1.5, y + 0.5
+
     assert_agrees(forward(run), (4, 5))
+    assert_agrees(forward(read_before), (4, 5))
     assert_agrees(forward(lambda self, x: (x * 2).add_(1).mul_(x).relu_()), (4, 5))
     assert_agrees(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 32), nn.ReLU6(inplace=True)).eval(), (4,))
 
