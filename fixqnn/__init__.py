@@ -43,7 +43,7 @@ _HOMES = {
     "parse_type": "fixqnn.dialects",
     "format_name": "fixqnn.dialects",
     "Tensor": "fixqnn.tensor",
-    "cast": "fixqnn.cast",
+    "cast": "fixqnn.conversion",
     "Rounding": "fixqnn.modes",
     "Overflow": "fixqnn.modes",
     "Register": "fixqnn.datapath",
@@ -83,7 +83,7 @@ __all__ = list(_HOMES)
 if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
     from fixqnn.calibration import Policy, calibrate, choose, quantize
-    from fixqnn.cast import cast
+    from fixqnn.conversion import cast
     from fixqnn.datapath import Elementwise, Lookup, Register, Stage, SumOfProducts
     from fixqnn.dialects import format_name, parse_type
     from fixqnn.errors import (

@@ -17,7 +17,7 @@ FLOORS = {
     4: ("ops",),
     5: ("graph", "accelerator"),
     6: ("rewrite", "importers", "calibration"),
-    7: ("cast", "program", "storage", "trace", "metrics"),
+    7: ("conversion", "program", "storage", "trace", "metrics"),
     8: ("simulate",),
     10: ("report",),
     11: ("machines", "demo", "cli", "__init__"),

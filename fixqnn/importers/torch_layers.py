@@ -28,7 +28,7 @@ def linear(call: Call) -> Activation:
 
 def turned(call: Call, matrix: Constant) -> Constant:
     """Return the transpose of a constant matrix; the one it was made from, if it was."""
-    return matrix.turned or call.constant(matrix.array.T, "weight")
+    return call.constant(matrix.array.T, "weight")
 
 
 def product(call: Call, a: Any, b: Any, bias: Constant | None = None) -> Activation:
@@ -77,7 +77,7 @@ def conv(call: Call) -> Activation:
     padding = call["padding"]
     if padding == "same":  # an odd total puts the extra one after, as torch does
         totals = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        pairs = tuple((total - total // 2, total // 2) for total in totals)
+        pairs = tuple((total // 2, total - total // 2) for total in totals)
     else:
         pairs = tuple((p, p) for p in ((0,) * axes if padding == "valid" else per_axis(padding, axes)))
     attributes = {"stride": stride, "padding": pairs, "dilation": dilation, "groups": call["groups"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,6 +65,6 @@ def catalogue_rows(machines: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, factory in machines.items():
         made = factory()
-        lines = (factory.__doc__ or "").strip().splitlines()
-        rows.append({"name": name, "summary": lines[0] if lines else "", "source": made.source})
+        story = getattr(sys.modules.get(factory.__module__), "__doc__", None) or factory.__doc__ or ""
+        rows.append({"name": name, "summary": story.strip().partition("\n")[0], "source": made.source})
     return rows

@@ -4,10 +4,10 @@ import doctest
 from dataclasses import replace
 from fractions import Fraction
 
-import hw_models
 import numpy as np
 import pytest
 
+import hw_models
 from fixqnn.calibration import Policy, calibrate, choose, quantize
 from fixqnn.calibration.choose import bias_format
 from fixqnn.errors import BadInput
@@ -136,7 +136,8 @@ def test_formats_named_in_the_policy_are_taken_and_travel():
 
 # -------------------------------------------------------------------------------------------------------- overrides
 def test_overrides_reach_values_weights_biases_and_constants_by_name():
-    wish = Policy(overrides={"fc1": {"weights": 4, "activations": 6, "bias": 20}, "*.weight": {"narrow_weights": True}, "x": {"activations": 5}})
+    first = {"weights": 4, "activations": 6, "bias": 20}
+    wish = Policy(overrides={"fc1": first, "*.weight": {"narrow_weights": True}, "x": {"activations": 5}})
     found = quantize(mlp(), rows(), wish)
     bits = {name: form.bits for name, form in found.formats.items()}
     assert bits == {"x": 5, "fc1": 6, "relu1": 6, "fc2": 8, "fc1.weight": 4, "fc1.bias": 20, "fc2.weight": 8, "fc2.bias": 32}
@@ -155,7 +156,7 @@ def test_the_width_of_inputs_and_outputs_is_a_wish_of_its_own():
 def test_a_weight_of_two_layers_whose_settings_differ_is_an_error():
     graph = chain(node("a", "linear", "x", "w"), node("b", "linear", "a", "w"), w=np.eye(4))
     assert quantize(graph, rows()).formats["w"].bits == 8
-    with pytest.raises(BadInput, match="weight 'w' is read by 'a' and 'b', whose settings differ; give them the same, or name 'w'"):
+    with pytest.raises(BadInput, match=r"weight 'w' is read by 'a' and 'b', whose settings differ; .* or name 'w'"):
         quantize(graph, rows(), Policy(overrides={"b": {"weights": 4}}))
     assert quantize(graph, rows(), Policy(overrides={"b": {"weights": 4}, "w": {"weights": 5}})).formats["w"].bits == 5
 
@@ -184,7 +185,8 @@ def test_the_bias_of_a_transposed_convolution_in_groups_repeats_the_scales():
 
 def test_a_half_zero_point_halves_the_scale_of_the_bias():
     assert bias_format(fixed(8, 4), binary(), 32, 3) == fixed(32, 4)
-    assert bias_format(fixed(8, 4), affine(1, [4, 1], Fraction(1, 2), False, axis=0), 16, 2) == affine(16, [2 / 16, 0.5 / 16], axis=0)
+    weight = affine(1, [4, 1], Fraction(1, 2), signed=False, axis=0)
+    assert bias_format(fixed(8, 4), weight, 16, 2) == affine(16, [2 / 16, 0.5 / 16], axis=0)
 
 
 def test_a_bias_of_two_layers_with_different_products_is_copied():
@@ -201,8 +203,8 @@ def test_a_bias_of_two_layers_with_different_products_is_copied():
     assert found.notes["d.bias"]["why"].startswith("copy of 'b'")
     for name in ("a", "d"):
         assert np.array_equal(found.evaluate(rows(), watch=(name,))[name], graph.evaluate(rows(), watch=(name,))[name])
-    same = chain(node("a", "linear", "x", "w", "b"), node("d", "linear", "x", "w", "b"), outputs=("a", "d"), w=np.eye(4), b=np.ones(4))
-    assert "d.bias" not in quantize(same, rows()).constants
+    same = chain(node("a", "linear", "x", "w", "b"), node("d", "linear", "x", "w", "b"), w=np.eye(4), b=np.ones(4))
+    assert set(quantize(same, rows()).constants) == {"w", "b"}
 
 
 def test_a_bias_that_saturates_is_counted_in_the_notes():
@@ -293,7 +295,7 @@ def test_what_cannot_be_quantized_is_named():
         choose(mlp(), seen, {"weights": 4})
     with pytest.raises(BadInput, match="matches no node"):
         choose(mlp(), seen, Policy(overrides={"conv*": {"weights": 4}}))
-    with pytest.raises(BadInput, match="the calibration saw no value 'conv1'"):
+    with pytest.raises(BadInput, match="the calibration saw no value 'pool1', so it was made on another graph"):
         choose(lenet(), seen)
     broken = mlp().constants["fc2.bias"].copy()
     broken[1] = np.nan
@@ -304,7 +306,7 @@ def test_what_cannot_be_quantized_is_named():
 def test_an_unfolded_batch_norm_is_refused():
     norm = Op("batch_norm", lambda x, *_: x, lambda x, *_: x, None, None, None)
     graph = Graph((Value("x", (None, 4)),), ("y",), (Node("y", norm, ("x",)),), {})
-    with pytest.raises(BadInput, match=r"folding batch norms \['y'\] would change weights; fold_batch_norm\(graph\) comes before"):
+    with pytest.raises(BadInput, match=r"folding batch norms \['y'\] would change weights; fold_batch_norm"):
         quantize(graph, rows())
 
 

@@ -305,3 +305,12 @@ def test_overflow_modes_of_the_sums_register_all_run():
                 run_fast(step, codes, codes)
             continue
         assert twins(step, codes, codes)[1]["sum"].count > 0
+
+
+@pytest.mark.parametrize("register", [None, Register(48), Register(41, "wrap"), Register(30, drop=8)])
+def test_a_wide_content_meets_a_wide_multiplier_without_losing_bits(register):
+    """A 41-bit sum times a 31-bit constant has 72 bits: the compiled rescaling has to know."""
+    a, b = affine(40, Fraction(1, 2**20)), affine(40, Fraction(1, 2**20))
+    datapath = Elementwise(Multiplier(32, "half_up"), "finest", register=register)
+    step = make_step(OPS["add"], [a, b], affine(24, Fraction(1, 3)), [(None, 50)] * 2, datapath)
+    twins(step, codes_of(a, (2, 50), 1), codes_of(b, (2, 50), 2))
