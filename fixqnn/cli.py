@@ -6,6 +6,7 @@ Exit status 0: done, or equal; 1: compared and found different; 2: refused, with
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fixqnn import __version__
 from fixqnn.errors import FixqnnError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0  # seconds without a progress bar
 PIPE_WIDTH = 200  # columns of a table that no terminal cuts off
+FOLDER = click.Path(file_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
 SHAPE = click.option(
     "--shape", "shapes", multiple=True, metavar="1,3,32,32", help="Shape of an example input, batch first; repeatable."
@@ -31,7 +34,7 @@ SHAPE = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fixqnn", prog_name="fixqnn")
+@click.version_option(__version__, prog_name="fixqnn")
 def cli() -> None:
     """Compute, bit for bit, what an integer accelerator computes for a network trained in torch."""
 
@@ -51,13 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("fixqnn: interrupted", err=True)
         status = 130
+    except Exception as problem:
+        if os.environ.get("FIXQNN_DEBUG"):
+            raise
+        kind = type(problem).__name__
+        click.echo(f"fixqnn: unexpected {kind}: {problem}; please report it: FIXQNN_DEBUG=1 shows where", err=True)
+        status = 2
     sys.exit(status if isinstance(status, int) else 0)
 
 
 @cli.command()
-@click.option(
-    "--out", default="fixqnn-demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write to."
-)
+@click.option("--out", default="fixqnn-demo", show_default=True, type=FOLDER, help="Folder to write to.")
 @click.option("--seed", default=0, show_default=True, help="Seed of training and of the split into train and test.")
 @click.option(
     "--epochs", default=6, show_default=True, type=click.IntRange(1), help="Passes over the training pictures."
@@ -156,7 +163,7 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
     help="Compiled loops or the definition.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
-@click.option("--save", type=click.Path(path_type=Path), help="Folder for program, all codes, and an HTML report.")
+@click.option("--save", type=FOLDER, help="Folder for program, all codes, and an HTML report.")
 @SHAPE
 @AS_JSON
 def run(model: str, data: tuple[Path, ...], machine: str | None, calibration: tuple[Path, ...], labels: Path | None,
@@ -279,7 +286,8 @@ def bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
     try:
         yield progress
     finally:
-        drawn.stop()
+        if drawn.live.is_started:
+            drawn.stop()
 
 
 if __name__ == "__main__":

@@ -95,8 +95,8 @@ def load_array(path: Path) -> np.ndarray:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise BadFile(f"there is no file {path}") from None
-    except (ValueError, OSError, EOFError) as problem:
-        raise BadFile(f"{path} is no .npy file of numbers: {problem}; np.save(path, array) writes one") from None
+    except (ValueError, OSError, EOFError):
+        raise BadFile(f"{path} is no .npy file of numbers, or is truncated; np.save(path, array) writes one") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
         raise BadFile(f"{path} does not hold one array of numbers; np.save(path, array) writes one")
     return array

@@ -19,8 +19,9 @@ FLOORS = {
     6: ("rewrite", "importers", "calibration"),
     7: ("conversion", "program", "storage", "trace", "metrics"),
     8: ("simulate",),
+    9: ("machines", "models"),
     10: ("report",),
-    11: ("machines", "demo", "cli", "__init__"),
+    11: ("demo", "job", "cli", "__init__"),
 }
 MAY = {
     ("modes", "errors"), ("rationals", "errors"), ("encoding", "errors"), ("encoding", "modes"), ("encoding", "rationals"),
@@ -28,8 +29,8 @@ MAY = {
     ("format", "dialects"), ("dialects", "errors"), ("dialects", "format"), ("dialects", "modes"), ("dialects", "rationals"),
     ("tensor", "errors"), ("tensor", "format"), ("tensor", "encoding"), ("tensor", "modes"), ("tensor", "rationals"),
     ("datapath", "scaler"), ("arith", "events"), ("accelerator", "graph"), ("importers", "rewrite"),
-    ("storage", "program"), ("program", "storage"), ("trace", "program"), ("demo", "machines"), ("cli", "machines"),
-    ("cli", "demo"), ("ops", "graph"),
+    ("storage", "program"), ("program", "storage"), ("trace", "program"), ("models", "machines"), ("cli", "demo"),
+    ("cli", "job"),
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 SOURCES = sorted((ROOT / "fixqnn").rglob("*.py"))

@@ -28,7 +28,7 @@ def linear(call: Call) -> Activation:
 
 def turned(call: Call, matrix: Constant) -> Constant:
     """Return the transpose of a constant matrix; the one it was made from, if it was."""
-    return call.constant(matrix.array.T, "weight")
+    return matrix.turned or call.constant(matrix.array.T, "weight")
 
 
 def product(call: Call, a: Any, b: Any, bias: Constant | None = None) -> Activation:

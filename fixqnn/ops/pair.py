@@ -180,10 +180,10 @@ def reach(scaler: Any, constants: Any, bound: int) -> int:
         case Exact():
             return int(bound * constants) + 1
         case Shift():
-            return (bound >> constants) + 1 if constants > 0 else bound << -constants
+            return bound // (1 << constants) + 1 if constants > 0 else bound << -constants
         case Multiplier():
             m, s = constants
-            return (bound * m >> s) + 1 if s > 0 else bound * m << -s
+            return bound * m // (1 << s) + 1 if s > 0 else bound * m << -s
         case TwoStepMultiplier():
             return 1 << (scaler.bits - 1)
         case Float():

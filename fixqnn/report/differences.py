@@ -105,8 +105,10 @@ def load_codes(folder: Path) -> Mapping[str, np.ndarray]:
     for file in files:
         try:
             array = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as problem:
-            raise BadFile(f"{file} is no array of numbers: {problem}") from None
+        except (ValueError, OSError, EOFError):
+            raise BadFile(
+                f"{file} is no .npy file of numbers, or is truncated; np.save(path, codes) writes one"
+            ) from None
         if array.dtype.kind not in "iu":
             raise BadInput(f"{file} holds {array.dtype}; a dump holds the integer codes themselves")
         codes[file.stem] = array

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fixqnn import __version__
 from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph, Node
@@ -21,7 +22,7 @@ from fixqnn.program import Program
 from fixqnn.trace import Trace
 
 BATCH_NUMBERS = 1 << 23  # real numbers that one pass of the float graph may hold
-PACKAGES = ("fixqnn", "numpy", "numba", "torch", "scikit-learn")
+PACKAGES = ("numpy", "numba", "torch", "scikit-learn")
 
 
 def brief(form: Format | None) -> str:
@@ -297,7 +298,7 @@ def parameters(graph: Graph, node: Node) -> int:
 
 def stamps(command: str = "", settings: Mapping[str, Any] | None = None) -> dict[str, str]:
     """What one would need to repeat a run: versions, machine, command, settings."""
-    found = {"python": platform.python_version()}
+    found = {"fixqnn": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

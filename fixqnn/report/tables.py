@@ -39,7 +39,7 @@ def show_decibels(value: Any) -> str:
     ('31.4', 'equal', '–')
     """
     if math.isfinite(value):
-        return f"{value:.1f}"
+        return f"{round(value, 1) + 0.0:.1f}"  # no minus zero
     return "equal" if value == math.inf else "–"
 
 
@@ -58,10 +58,11 @@ def show_number(value: Any) -> str:
 class Column:
     """One column: the key of its facts, its heading, and in one line what it means to a stranger.
 
-    `show` turns a fact into text; numbers are set flush right. A missing fact (None) shows as an empty cell.
+    `show` turns a fact, or the facts of several keys together, into text; numbers are set flush right. A missing fact
+    (None) shows as an empty cell.
     """
 
-    key: str
+    key: str | tuple[str, ...]
     heading: str
     meaning: str
     show: Callable[[Any], str] = str
@@ -73,8 +74,11 @@ class Column:
 
     def cell(self, row: Mapping[str, Any]) -> str:
         """Text of one cell."""
-        value = row.get(self.key)
-        return "" if value is None else self.show(value)
+        if isinstance(self.key, str):
+            value = row.get(self.key)
+            return "" if value is None else self.show(value)
+        values = tuple(row.get(key) for key in self.key)
+        return "" if None in values else self.show(values)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ def _span(pair: tuple[float, float]) -> str:
 MACHINE = (
     Column("machine", "machine", "whose arithmetic ran the same integer network; `fixqnn machines NAME` explains it"),
     Column("accuracy", "accuracy", "share of test pictures whose label it got right", show_percent),
-    Column("interval", "95 %", "where the true share lies with 95 % confidence (Wilson)", _interval),
+    Column(
+        ("accuracy_low", "accuracy_high"), "95 %", "where the true share lies with 95 % confidence (Wilson)", _interval
+    ),
     Column("changed", "changed", "pictures whose predicted label is not the float network's", show_count),
     Column("p", "p", "chance of such a change in right answers by luck (exact McNemar); small: real", show_number),
     Column("sqnr", "SQNR", "signal over error at the output, dB, against float64; 6 dB are one bit", show_decibels),
@@ -48,8 +50,13 @@ LAYER = (
     Column("formats", "formats", "inputs → output; s signed, u unsigned, bits / fraction bits (or bits·step)"),
     Column("path", "path", "how the compiled engine sums; every path is proved to give the datapath's codes"),
     Column("sqnr", "SQNR", "signal over error after this layer, dB, against the same value in float64", show_decibels),
-    Column("seen", "float range", "smallest and largest real number that the float network made here", _span),
-    Column("held", "format holds", "smallest and largest real number that the output's format holds", _span),
+    Column(("low", "high"), "float range", "smallest and largest real number that the float network made here", _span),
+    Column(
+        ("representable_low", "representable_high"),
+        "format holds",
+        "smallest and largest real number that the output's format holds",
+        _span,
+    ),
     Column("events", "events", "overflows of registers inside the layer", show_count),
     Column("clips", "clips", "results that the output's format clipped; a fused relu clips here", show_count),
 )
@@ -110,17 +117,12 @@ DATAPATH = (
 
 def machines(rows: Rows, title: str) -> Table:
     """One line per machine."""
-    shown = [{**row, "interval": _pair(row, "accuracy_low", "accuracy_high")} for row in rows]
-    return Table(title, _used(MACHINE, shown), shown)
+    return Table(title, _used(MACHINE, rows), rows)
 
 
 def layers(rows: Rows, title: str) -> Table:
     """One line per layer."""
-    shown = [
-        {**row, "seen": _pair(row, "low", "high"), "held": _pair(row, "representable_low", "representable_high")}
-        for row in rows
-    ]
-    return Table(title, _used(LAYER, shown), shown)
+    return Table(title, _used(LAYER, rows), rows)
 
 
 def registers(rows: Rows, title: str) -> Table:
@@ -180,10 +182,6 @@ def catalogue(rows: Rows, title: str) -> Table:
 def datapaths(accelerator: Accelerator) -> Table:
     """One line per datapath of a machine."""
     return Table(accelerator.name, DATAPATH, datapath_rows(accelerator))
-
-
-def _pair(row: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | None:
-    return None if row.get(low) is None else (row[low], row[high])
 
 
 def _used(columns: Sequence[Column], rows: Rows) -> tuple[Column, ...]:

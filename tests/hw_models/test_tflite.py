@@ -248,7 +248,10 @@ def test_scales_per_channel_and_convolutions_are_multiplied_in_float64(family, w
 
 
 @pytest.mark.parametrize("operation", ["add", "subtract"])
-@pytest.mark.parametrize("scales", [(0.05, 0.031, 0.07), (1.0, 0.4999999, 1.25), (0.003, 0.11, 0.09)])
+@pytest.mark.parametrize(
+    "scales",
+    [(0.05, 0.031, 0.07), (1.0, 0.4999999, 1.25), (0.003, 0.11, 0.09), ((2**20 + 0.5) / 2**21, 0.25, 1.0)],  # a constant on a tie
+)
 def test_the_delegate_s_sum_holds_for_all_pairs_of_codes(operation, scales):
     a_scale, b_scale, y_scale = (float(np.float32(s)) for s in scales)
     a, b = (v.reshape(256, 256) for v in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
@@ -268,11 +271,13 @@ def test_the_delegate_s_sum_holds_for_all_pairs_of_codes(operation, scales):
 # -- numbers worked by hand ---------------------------------------------------------------------------------------------
 
 
-def rescaled(machine: fq.Accelerator, accumulators: list[int], y: fq.Format) -> list[int]:
+def rescaled(machine: fq.Accelerator, accumulators: list[int], y: fq.Format, operation: str = "linear") -> list[int]:
     """Carry accumulators, given as biases, to codes."""
-    x, count = fq.Tensor([[0]], fq.fixed(8, 0)), len(accumulators)
-    constants = {"w": fq.Tensor([[0]] * count, x.format), "b": fq.Tensor(accumulators, fq.fixed(32, 0))}
-    program = fq.lower(single("linear", {"x": x}, constants, y), machine)
+    shape = (1, 1) if operation == "linear" else (1, 1, 1)
+    attributes = {} if operation == "linear" else {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
+    x, count = fq.Tensor(np.zeros(shape, int), fq.fixed(8, 0)), len(accumulators)
+    constants = {"w": fq.Tensor(np.zeros((count, *shape[1:]), int), x.format), "b": fq.Tensor(accumulators, fq.fixed(32, 0))}
+    program = fq.lower(single(operation, {"x": x}, constants, y, **attributes), machine)
     found = [fq.run(program, x, engine=engine).output.codes.ravel().tolist() for engine in ("fast", "exact")]
     assert found[0] == found[1]
     return found[0]
@@ -293,6 +298,17 @@ def test_quarters_are_rounded_five_ways(family, want):
     assert rescaled(machine, [477, -478, -479], fq.fixed(8, -2)) == want
 
 
+def test_convolutions_of_the_single_rounding_build_round_half_up():
+    assert rescaled(hw_models.tflite("micro_single"), [477, -478, -479], fq.fixed(8, -2), "conv") == [119, -119, -120]
+
+
+def test_the_delegate_s_constant_for_one_operand_is_rounded_half_to_even():
+    x = fq.Tensor([[100], [-100]], fq.affine(8, 8.5 / 256))
+    assert codes_of("xnnpack", single("requantize", {"x": x}, {}, fq.fixed(8, 0)), x) == [3, -3]  # 8/256; 9/256 gives 4
+    graph = single("lookup", {"x": x}, {}, fq.fixed(8, 0), function="leaky_relu", negative_slope=1.0)
+    assert codes_of("xnnpack", graph, x) == [3, -3]
+
+
 def test_the_left_shift_of_a_two_step_multiplier_wraps():
     y = fq.fixed(32, 2)
     assert rescaled(hw_models.tflite("micro", "per_tensor"), [2**29], y) == [0]
@@ -309,6 +325,17 @@ def test_an_average_s_tie_goes_away_from_code_zero_whatever_the_zero_point():
     x = fq.Tensor([[[-1, -2, -3, -4]]], form)
     graph = single("average_pool", {"x": x}, {}, form, kernel=(4,), stride=(4,), padding=((0, 0),), include_padding=False)
     assert codes_of("reference", graph, x) == [-3]
+
+
+def test_a_global_average_is_an_average_pool_over_the_image():
+    rng = np.random.default_rng(8)
+    form = fq.affine(8, 0.5, 17)
+    x = fq.Tensor(rng.integers(-128, 128, (3, 4, 5, 6)), form)
+    sums = x.codes.sum(axis=(2, 3))
+    want = (np.sign(sums) * ((2 * np.abs(sums) + 30) // 60)).ravel().tolist()
+    kernel = {"kernel": (5, 6), "stride": (1, 1), "padding": ((0, 0), (0, 0)), "include_padding": True}
+    for operation, attributes in (("average_pool", kernel), ("adaptive_average_pool", {"output": (1, 1)})):
+        assert codes_of("reference", single(operation, {"x": x}, {}, form, **attributes), x) == want
 
 
 @pytest.mark.parametrize(
