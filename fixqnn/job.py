@@ -83,6 +83,7 @@ def perform(job: Job, calibrating: Progress | None = None, running: Progress | N
     FixqnnError
         For anything that cannot be used.
     """
+    machine = resolve(job.machine or "ideal")
     model = load_model(job.model, job.shapes)
     arrays = tuple(load_array(path) for path in job.data)
     labels = None if job.labels is None else load_array(job.labels)
@@ -91,7 +92,7 @@ def perform(job: Job, calibrating: Progress | None = None, running: Progress | N
             raise BadInput(f"{job.model} is a program: its machine and formats are settled; leave these options out")
         program = model.program
     else:
-        program = lower(_with_formats(model.graph, job, arrays, calibrating), resolve(job.machine or "ideal"))
+        program = lower(_with_formats(model.graph, job, arrays, calibrating), machine)
     inputs = dict(zip((v.name for v in program.inputs), arrays, strict=False))
     if len(arrays) != len(program.inputs):
         names = ", ".join(v.name for v in program.inputs)

@@ -71,7 +71,8 @@ def parse_reference(text: str, where: str = CATALOGUE) -> Reference:
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
             raise ValueError
         positional = tuple(ast.literal_eval(argument) for argument in tree.args)
-        if any(keyword.arg is None for keyword in tree.keywords):
+        keys = [keyword.arg for keyword in tree.keywords]
+        if None in keys or len(set(keys)) != len(keys):
             raise ValueError
         named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in tree.keywords}
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -150,12 +151,17 @@ def find(module: ModuleType, reference: Reference, what: str) -> Any:
 
 def call(reference: Reference, function: Callable[..., Any]) -> Any:
     """Call a function with the arguments of a reference; BadInput shows its signature when they do not fit."""
+    signature = inspect.signature(function)
     try:
-        signature = inspect.signature(function)
         signature.bind(*reference.positional, **reference.named)
     except TypeError as problem:
-        whole = f"{reference.where}:{reference.name}"
-        raise BadInput(f"{whole} does not take these arguments: {problem}; it is {reference.name}{signature}") from None
+        plain = signature.replace(
+            parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
+            return_annotation=signature.empty,
+        )
+        raise BadInput(
+            f"{reference.where}:{reference.name} does not take these arguments: {problem}; it is {reference.name}{plain}"
+        ) from None
     folder = Path(reference.where).resolve().parent if reference.where.endswith(".py") else Path.cwd()
     with _importable(folder):
         try:
@@ -190,7 +196,7 @@ def resolve(text: str) -> Accelerator:
     found = find(open_module(reference.where), reference, "machine")
     made = call(reference, found) if callable(found) else found
     if not isinstance(made, Accelerator):
-        raise BadInput(f"{text!r} gives a {type(made).__name__}, not an Accelerator")
+        raise BadInput(f"{text!r} gives an object of type {type(made).__name__}, not an Accelerator")
     return made
 
 

@@ -64,7 +64,9 @@ def load_model(text: str, shapes: Sequence[Sequence[int]] = ()) -> Model:
     if isinstance(module, Program):
         return Model(text, program=module)
     if not _is_torch_module(module):
-        raise BadInput(f"{text!r} gives a {type(module).__name__}, which is no torch module; a model is {KINDS}")
+        raise BadInput(
+            f"{text!r} gives an object of type {type(module).__name__}, which is no torch module; a model is {KINDS}"
+        )
     from fixqnn.importers.torch import from_torch
 
     return Model(text, graph=from_torch(module, _example(home, reference, shapes)), module=module)

@@ -255,6 +255,11 @@ class Divide:
         """The output register's, from `then`."""
         return self.then.overflow
 
+    @property
+    def kept(self) -> int:
+        """The output register's, from `then`."""
+        return getattr(self.then, "kept", 0)
+
     def prepare(self, up: Sequence[Fraction], down: Fraction, count: int = 1) -> tuple[int, Any]:
         """(count, constants of `then` without the count)."""
         return count, self.then.prepare(up, down)

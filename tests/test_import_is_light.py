@@ -32,12 +32,16 @@ def test_import_takes_less_than_a_seventh_of_a_second_and_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "statement",
-    ["fixqnn.fixed(8, 4)", "fixqnn.Policy(weights=4)", "fixqnn.Accelerator('a', {})", "import fixqnn.report.pages"],
+    "statement", ["fixqnn.fixed(8, 4).encode([0.5])", "fixqnn.Tensor([1], fixqnn.fixed(8, 4))", "fixqnn.Register(8)"]
 )
-def test_formats_policies_machines_and_reports_need_neither_torch_nor_numba(statement):
+def test_formats_tensors_and_registers_need_neither_torch_nor_numba(statement):
     code = f"import sys, fixqnn\n{statement}\nprint([m for m in ('torch', 'numba') if m in sys.modules])"
     assert in_a_fresh_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("statement", ["import hw_models", "fixqnn.Program.load", "import fixqnn.report.pages"])
+def test_machines_programs_and_reports_do_without_torch(statement):
+    assert in_a_fresh_python(f"import sys, fixqnn\n{statement}\nprint('torch' in sys.modules)").strip() == "False"
 
 
 def test_the_command_line_answers_help_without_torch_or_numba():

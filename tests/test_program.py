@@ -205,12 +205,21 @@ def test_a_bias_without_a_format_gets_32_bits_at_the_products_step():
 
 
 def test_a_forbidden_overflow_raises_with_step_index_and_value(images):
-    forbid = fq.SumOfProducts(fq.Shift(), sum=(fq.Stage(fq.Register(12, "forbid")),))
+    forbid = fq.SumOfProducts(fq.Shift(), sum=(fq.Stage(fq.Register(15, "forbid")),))
     machine = replace(MACHINE, datapaths={**MACHINE.datapaths, "conv": forbid})
     program = fq.lower(small_graph(), machine)
     for engine in ("fast", "exact"):
         with pytest.raises(fq.RegisterOverflow, match=r"conv \(conv\): register sum\[0\] forbids overflow .* hold -?\d+ at sample 0"):
             fq.run(program, images, engine=engine)
+
+
+def test_a_register_too_narrow_for_its_own_product_is_named():
+    narrow = fq.SumOfProducts(fq.Shift(), sum=(fq.Stage(fq.Register(9)),))
+    program = fq.lower(small_graph(), replace(MACHINE, datapaths={**MACHINE.datapaths, "fc": narrow}))
+    assert "sum[0] (9 bits) does not hold a single product" in program.step("fc").reason
+    forbid = fq.SumOfProducts(fq.Shift(), sum=(fq.Stage(fq.Register(9, "forbid")),))
+    with pytest.raises(fq.DoesNotFit, match=r"fc \(linear\): sum\[0\] \(9 bits\) does not hold a single product.*forbids"):
+        fq.lower(small_graph(), replace(MACHINE, datapaths={**MACHINE.datapaths, "fc": forbid}))
 
 
 @pytest.mark.parametrize(

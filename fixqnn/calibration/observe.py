@@ -223,8 +223,6 @@ def calibrate(
         with np.errstate(all="ignore"):
             values = graph.evaluate(batch, watch="all")
         for name, array in values.items():
-            if name in graph.constants:
-                continue
             _check_finite(array, name, done)
             if array.size:
                 new = Observation.of(array)

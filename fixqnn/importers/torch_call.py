@@ -32,12 +32,11 @@ class Activation:
 class Constant:
     """An array that does not depend on the inputs: float64, or integers. `name` is the name it gets if it is used.
 
-    `turned`: the matrix that it is the transpose of, if any. `samples`: it stands for one array per sample (axis 0 is 1).
+    `samples`: it stands for one such array per sample (axis 0 is 1).
     """
 
     name: str
     array: np.ndarray
-    turned: Constant | None = None
     samples: bool = False
 
     @property
@@ -70,6 +69,7 @@ class Draft:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     _kept: dict[int, str] = field(default_factory=dict)
+    _turned: dict[int, tuple[Constant, Constant]] = field(default_factory=dict)
 
     def name(self, wish: str) -> str:
         """Reserve the wished name, or the name with the first free suffix."""
@@ -84,6 +84,14 @@ class Draft:
             self._kept[key] = self.name(constant.name)
             self.constants[self._kept[key]] = constant.array
         return self._kept[key]
+
+    def turned(self, matrix: Constant) -> Constant:
+        """Return the transpose of a constant matrix, always the same; the transpose of that is the matrix itself."""
+        if id(matrix.array) not in self._turned:
+            other = Constant(f"{matrix.name}.transposed", np.ascontiguousarray(matrix.array.T))
+            self._turned[id(matrix.array)] = (matrix, other)
+            self._turned[id(other.array)] = (other, matrix)
+        return self._turned[id(matrix.array)][1]
 
 
 class Call:
@@ -157,6 +165,10 @@ class Call:
         if not np.isfinite(array).all():
             raise Unsupported(f"its {role} holds infinities or NaN", "finite numbers")
         return Constant(f"{self.name}.{role}", array)
+
+    def transposed(self, matrix: Constant) -> Constant:
+        """Return the transpose of a constant matrix."""
+        return self._draft.turned(matrix)
 
     def emit(
         self, op: str | Op, *inputs: Activation | Constant | None, part: str = "", **attributes: Any

@@ -13,32 +13,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 # operators that always return new memory, never a view of what they are given
-FRESH = frozenset(
-    [
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "linear",
-        "matmul",
-        "bmm",
-        "batch_norm",
-        "add",
-        "sub",
-        "mul",
-        "cat",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-    ]
-)
+FRESH = frozenset([
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul", "bmm",
+    "batch_norm", "add", "sub", "mul", "cat", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+])  # fmt: skip
 
 
 def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_batch: bool) -> ExportedProgram:

@@ -222,12 +222,16 @@ class _Walk:
                 return torch.float64 if x.is_floating_point else x
             return torch.device("cpu") if isinstance(x, torch.device) else x
 
+        if is_transpose(node) and len(self.values[node.args[0]].shape) == 2:
+            return self.draft.turned(self.values[node.args[0]])
         args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs), widened)
-        results = node.target(*args, **kwargs)
+        try:
+            results = node.target(*args, **kwargs)
+        except Exception as problem:
+            raise Unsupported(
+                f"computing it in float64 failed: {problem}", "the finished constant as a buffer"
+            ) from None
         made = [Constant(f"{self._wish(node)}.constant", to_array(r)) for r in as_list(results)]
-        if len(made) == 1 and len(made[0].shape) == 2 and is_transpose(node):
-            source = self.values[node.args[0]]
-            made = [Constant(f"{source.name}.transposed", made[0].array, turned=source)]
         return tuple(made) if isinstance(results, (tuple, list)) else made[0]
 
     # ------------------------------------------------------------------------------------------- names and messages
@@ -312,7 +316,7 @@ def to_array(tensor: torch.Tensor) -> np.ndarray:
 
 def is_transpose(node: torch.fx.Node) -> bool:
     """Tell whether an operator on a matrix exchanges its two axes."""
-    word, *axes = str(node.target).split(".")[1], *node.args[1:]
+    word, *axes = packet_of(node.target).removeprefix("aten."), *node.args[1:]
     swapped = word == "transpose" and {axis % 2 for axis in axes} == {0, 1}
     return word == "t" or swapped or (word == "permute" and [*axes[0]] == [1, 0])
 

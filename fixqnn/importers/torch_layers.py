@@ -26,15 +26,10 @@ def linear(call: Call) -> Activation:
     return call.emit("linear", call.activation("input"), call.parameter("weight"), call.parameter("bias"))
 
 
-def turned(call: Call, matrix: Constant) -> Constant:
-    """Return the transpose of a constant matrix; the one it was made from, if it was."""
-    return matrix.turned or call.constant(matrix.array.T, "weight")
-
-
 def product(call: Call, a: Any, b: Any, bias: Constant | None = None) -> Activation:
     """Return a @ b: a linear layer where b is a constant matrix, else a product of arrays sample by sample."""
     if isinstance(a, Activation) and isinstance(b, Constant) and len(b.shape) == 2 and a.rank >= 2:
-        return call.emit("linear", a, turned(call, b), bias)
+        return call.emit("linear", a, call.transposed(b), bias)
     ranks = [x.rank if isinstance(x, Activation) else len(x.shape) for x in (a, b)]
     moving = [r for x, r in zip((a, b), ranks, strict=True) if isinstance(x, Activation)]
     if bias is not None or min(moving) < 3 or min(ranks) < 2 or len(set(moving)) > 1 or max(ranks) > max(moving):

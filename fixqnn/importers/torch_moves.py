@@ -219,7 +219,7 @@ def pixel_unshuffle(call: Call) -> Activation:
     x, f = call.activation("self"), call["downscale_factor"]
     n, c, h, w = x.shape
     blocks = call.emit("reshape", x, part="blocks", shape=(n, c, h // f, f, w // f, f))
-    turned = call.emit("transpose", blocks, part="turned", axes=(0, 1, 5, 3, 2, 4))
+    turned = call.emit("transpose", blocks, part="turned", axes=(0, 1, 3, 5, 2, 4))
     return call.emit("reshape", turned, shape=call.shape)
 
 

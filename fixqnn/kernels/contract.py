@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
 from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
+from fixqnn.errors import DoesNotFit
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.dot import FloatSum, self_test
 from fixqnn.kernels.gather import Window, gather_columns, gather_rows
-from fixqnn.kernels.plan import Plan, choose, extent
+from fixqnn.kernels.plan import Plan, choose, extent, too_narrow_for_one
 from fixqnn.kernels.rescale import element_draw
 from fixqnn.kernels.stepwise import fold_tiles, tiles
 from fixqnn.kernels.wide import wide
@@ -91,8 +92,11 @@ class Contraction:
         # float products know neither agreement of bits nor gaps filled with a zero point
         gaps = self.window.transposed and self.padding != 0
         if plan.path == "sum" and (self.xnor or gaps or not self_test()):
-            return choose(reach, self.bound, self.bias, self.window.terms, "wide")
-        return plan
+            plan = choose(reach, self.bound, self.bias, self.window.terms, "wide")
+        narrow, forbidden = too_narrow_for_one(reach, self.bound)
+        if forbidden:
+            raise DoesNotFit(f"{narrow}, and forbids overflow; widen it, drop bits, or let it saturate")
+        return replace(plan, reason=f"{plan.reason}; {narrow}") if narrow else plan
 
     def sum(self, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
         """Sum codes (samples, channels, depth, row, column) to (samples, outputs, positions); events go to `run`.

@@ -95,6 +95,16 @@ def choose(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int, fo
     raise TooWide(f"{refusals['wide']}; use engine='exact'")
 
 
+def too_narrow_for_one(reach: Extent, bound: BoundSum) -> tuple[str, bool]:
+    """Whether the first register cannot hold a single product, in words, and whether it forbids overflow."""
+    place = bound.product or bound.stages[0].register
+    asked = _kept(reach.term, place)
+    if asked <= _limits(place.register) + 1:
+        return "", False
+    text = f"{place.name} ({place.register.bits} bits) does not hold a single product, which reaches ±{asked}"
+    return text, place.register.overflow is Overflow.forbid
+
+
 def content_bound(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> int:
     """A magnitude that the last register's content never passes."""
     *_, last = _content(reach, bound, bias, terms)

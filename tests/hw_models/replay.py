@@ -12,7 +12,6 @@ import numpy as np
 import fixqnn as fq
 
 VECTORS = Path(__file__).parent.parent / "vectors"
-DEAREST = 200_000  # terms that the exact engine is given at most, sample by sample
 
 
 def load(name: str) -> tuple[Any, dict[str, dict[str, np.ndarray]]]:
@@ -32,6 +31,7 @@ def single(
     constants: Mapping[str, fq.Tensor],
     output: fq.Format,
     clamp: Mapping[str, float] | None = None,
+    /,
     **attributes: Any,
 ) -> fq.Graph:
     """A graph of one operation, and a clamp of its codes after it."""

@@ -351,6 +351,13 @@ def test_tables_hold_the_worked_values(function, y, codes, want):
     assert codes_of("reference", single("lookup", {"x": x}, {}, y, function=function), x) == want
 
 
+def test_a_multiplier_of_sixteen_bits_never_rounds_up_to_its_sign_bit():
+    from hw_models.tflite_tables import _short_multiplier
+
+    assert _short_multiplier(np.float32(1 - 2.0**-20)) == (32767, 0)
+    assert _short_multiplier(np.float32(0.75)) == (24576, 0)
+
+
 # -- what is refused ----------------------------------------------------------------------------------------------------
 
 

@@ -200,14 +200,26 @@ def test_all_unsupported_operators_are_listed_at_once_with_their_place_and_a_way
 
 
 def test_an_argument_without_translation_is_a_problem_of_its_own():
-    with pytest.raises(
-        ImportProblems, match=r"(?s)mode is reflect.*exponent is 2\.5.*does not divide evenly"
-    ) as caught:
-        from_torch(
-            forward(lambda self, x: (F.pad(x, (1, 1), mode="reflect"), x**2.5, F.adaptive_max_pool1d(x, 4))),
-            torch.zeros(1, 2, 6),
-        )
-    assert str(caught.value).startswith("3 places")
+    odd = [
+        (lambda x: F.pad(x, (1, 1), mode="reflect"), "its mode is reflect"),
+        (lambda x: F.pad(x, (-1, 1)), "a negative number crops"),
+        (lambda x: x**2.5, "its exponent is 2.5"),
+        (lambda x: F.adaptive_max_pool1d(x, 4), "does not divide evenly into (4,)"),
+        (lambda x: F.threshold(x, 0.5, 0.0), "it jumps at its threshold"),
+        (lambda x: torch.ops.aten.elu(x, 1.0, 2.0), "it scales its input or output"),
+        (lambda x: F.prelu(x, torch.tensor([0.1, 0.2])), "it has one slope per channel"),
+        (lambda x: torch.div(x, 3, rounding_mode="floor"), "it rounds its quotient"),
+        (lambda x: x / torch.zeros(6), "its reciprocal holds infinities"),
+        (lambda x: F.avg_pool1d(x, 3, 2, 1, ceil_mode=True), "it has ceil_mode and counts its padding"),
+        (lambda x: x.half(), "it casts to torch.float16"),
+        (lambda x: x[:, 0:0], "it leaves nothing"),
+        (lambda x: F.dropout(x), "it drops values at random"),
+        (lambda x: F.max_pool1d(x, 2, return_indices=True)[1] * x[..., :3], "its result number 1 is used"),
+    ]
+    for function, reason in odd:
+        with pytest.raises(ImportProblems) as caught:
+            from_torch(forward(lambda self, x, f=function: f(x)), torch.zeros(2, 2, 6))
+        assert reason in str(caught.value)
 
 
 def test_a_scale_that_only_happens_to_give_a_whole_factor_is_refused():

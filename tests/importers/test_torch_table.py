@@ -100,11 +100,19 @@ def test_matrix_products_agree_with_torch_and_constant_ones_are_linear_layers():
         def forward(self, x, y):
             first = x[:, 0]
             sums = [torch.addmm(self.b, first, self.w), first.mm(self.w), x @ self.w, F.linear(x, self.w.t(), self.b)]
-            return [*sums, torch.bmm(x, y.transpose(1, 2)), torch.matmul(x, y.mT), self.left @ x, x @ self.w.t().t()]
+            return [
+                *sums,
+                torch.bmm(x, y.transpose(1, 2)),
+                torch.matmul(x, y.mT),
+                self.left @ x,
+                x @ self.w.t().t(),
+                x[..., :4] @ self.w.t(),
+            ]
 
     graph = assert_agrees(Net().eval(), (5, 6), (5, 6))
+    assert set(graph.constants) == {"w", "w.transposed", "b", "left"}  # each array once, however it was turned
     assert [node.op.name for node in graph.nodes if node.op.name in ("linear", "matmul")] == [
-        "linear", "linear", "linear", "linear", "matmul", "matmul", "matmul", "linear",
+        "linear", "linear", "linear", "linear", "matmul", "matmul", "matmul", "linear", "linear",
     ]  # fmt: skip
 
 

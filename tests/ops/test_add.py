@@ -178,25 +178,29 @@ def test_sums_too_long_for_62_bits_are_still_rounded_exactly(data, op, shapes, s
 
 
 @pytest.mark.parametrize("rounding", [mode for mode in Rounding if mode is not Rounding.stochastic])
-def test_ties_of_a_sum_too_long_for_62_bits_go_where_the_mode_says(rounding):
-    a, b = affine(8, 0.1), affine(8, 0.3)
-    step = make_step(OPS["add"], [a, b], affine(8, 0.2), [(None, 256)] * 2, Elementwise(Exact(rounding), "finest"))
+def test_a_sum_is_not_decided_by_float64_where_that_is_off(rounding):
+    """c·(1/10 + e) + c·(4/10 − e) is c/2, whole or a tie; binary64 gets 1.5000000000000002 for c = 3, and e is lost."""
+    e = Fraction(1, 3 * 2**60)
+    a, b = affine(8, Fraction(1, 10) + e), affine(8, Fraction(4, 10) - e)
+    step = make_step(OPS["add"], [a, b], affine(8, 1), [(None, 256)] * 2, Elementwise(Exact(rounding), "finest"))
     codes = np.arange(-128, 128).reshape(1, 256)
-    zero = np.zeros_like(codes)
-    twins(step, codes, zero)  # odd codes are ties: 0.1 / 0.2 is ½ exactly, in binary64 too
-    got, _ = twins(step, np.array([[-3, -1, 1, 3] + [0] * 252]), zero)
-    assert got[0, :4].tolist() == [round_quotient(c, 2, rounding) for c in (-3, -1, 1, 3)]
+    got, _ = twins(step, codes, codes)
+    assert got.tolist() == [[round_quotient(c, 2, rounding) for c in range(-128, 128)]]
 
 
-def test_an_estimate_does_not_decide_what_it_cannot_tell():
-    """Operands whose sum misses a tie by less than float64 sees: 3·2⁻⁶¹ of a step."""
-    third = Fraction(1, 3)
-    above, below = (Fraction(1, 6) + sign * Fraction(1, 2**61) for sign in (1, -1))
-    for scale, want in ((above, 1), (below, 0)):
-        formats_ = [affine(8, third), affine(8, scale)]
-        step = make_step(OPS["add"], formats_, affine(8, 1), [(None, 1)] * 2, IDEAL)
+def test_a_sum_that_misses_a_tie_by_less_than_float64_sees_is_rounded_rightly():
+    for sign, want in ((1, 1), (-1, 0)):
+        a, b = affine(8, Fraction(1, 3)), affine(8, Fraction(1, 6) + Fraction(sign, 2**61))
+        step = make_step(OPS["add"], [a, b], affine(8, 1), [(None, 1)] * 2, IDEAL)
         codes, _ = twins(step, np.array([[1]]), np.array([[1]]))
         assert codes.tolist() == [[want]]
+
+
+def test_every_output_draws_its_own_number_for_an_operand_that_serves_many():
+    datapath = Elementwise(Shift(), "output", Shift("stochastic"))
+    step = make_step(OPS["add"], [fixed(8, 6), fixed(8, 6)], fixed(8, 2), [(None, 2, 50), (2, 1)], datapath)
+    codes, _ = twins(step, np.zeros((2, 2, 50), int), np.full((2, 1), 8))
+    assert set(codes.ravel()) == {0, 1}  # half a step, up or down for each output
 
 
 @settings(deadline=None, max_examples=40)

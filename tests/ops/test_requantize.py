@@ -37,6 +37,12 @@ def test_litert_requantizes_made_up_scales_as_measured(scaler, want):
     assert twins(step, np.array([[2, 6, 10, 14, -2, -6, -10]]))[0].tolist() == [want]
 
 
+def test_a_whole_number_becomes_a_float_in_one_rounding():
+    step = make_step(OPS["requantize"], [fixed(62, 0)], fixed(62, 0), [(None, 1)], Float("float32"))
+    codes, _ = twins(step, np.array([[2**60 + 2**36 + 1]]))
+    assert codes.tolist() == [[2**60 + 2**37]]  # by way of binary64 it would be a tie, and 2**60
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.data(), st.sampled_from([(None, 5), (None, 2, 3), (None, 2, 2, 2), (None,)]), st.integers(0, 2**31))
 def test_both_engines_requantize_alike(data, shape, seed):
@@ -77,6 +83,15 @@ def test_saturation_is_counted_per_channel_with_its_first_witness():
     assert (events["output"].below.tolist(), events["output"].above.tolist()) == ([0, 1], [2, 0])
     first = events["output"].first
     assert (first.sample, first.position, first.channel, first.value) == (4, (0,), 1, -9)
+
+
+def test_a_division_keeps_the_bits_that_its_second_step_keeps():
+    """A division used to wrap without the kept bit in the exact engine, and with it in the fast one."""
+    scaler = Divide("toward_zero", Shift("floor", "wrap", kept=1))
+    step = make_step(OPS["requantize"], [fixed(8, 0)], fixed(4, 0), [(None, 2)], scaler)
+    assert twins(step, np.array([[9, -9]]))[0].tolist() == [[1, -1]]
+    with pytest.raises(DoesNotFit, match="kept=1"):
+        make_step(OPS["requantize"], [fixed(8, 0)], fixed(1, 0), [(None, 2)], scaler)
 
 
 @pytest.mark.parametrize(
