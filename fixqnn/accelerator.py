@@ -95,6 +95,10 @@ class Accelerator:
             if not (isinstance(record, SumOfProducts | Elementwise | Lookup) or is_scaler(record)):
                 raise FormatError(f"accelerator {self.name!r}: {key} needs a datapath, not {record!r}")
 
+    def __repr__(self) -> str:
+        rewrites = f", rewrites={self.rewrites!r}" if self.rewrites else ""
+        return f"Accelerator({self.name!r}, {dict(self.datapaths)!r}, {self.ports!r}{rewrites}, source={self.source!r})"
+
     def datapath(self, node: Node) -> Datapath | None:
         """Find the datapath of a node: by its name, its function, or its operation; None where there is none."""
         names = (node.name, node.attributes.get("function"), node.op.name)

@@ -239,7 +239,7 @@ def test_machines_lists_the_catalogue_and_prints_a_record_in_full(capsys):
         ("run net.py:build --data x.npy --labels no.npy", "there is no file no.npy"),
         ("run net.py:build --data x.npy --machine sistolic", "(did you mean 'systolic'?); it has: hls4ml, ideal"),
         ("run net.py:build --data x.npy --machine systolic(rows=-1)", "-1"),
-        ("run net.py:build --data x.npy --machine systolic(rose=1)", "argument 'rose'; it is systolic(rows=16, columns=16, partial=16,"),
+        ("run net.py:build --data x.npy --machine systolic(rose=1)", "argument 'rose'; it is systolic(rows=16, columns=16,"),
         ("run net.py:build --data x.npy --machine no_such_package:machine", "no_such_package cannot be imported"),
         ("run net.py:build --data x.npy --machine net.py:number", "gives an object of type int, not an Accelerator"),
         ("run net.py:build --data x.npy --weights 0", "weights must be"),

@@ -53,9 +53,9 @@ def test_it_learns_and_every_machine_runs_and_narrow_registers_act():
     assert rows["ideal"]["events"] == 0
     assert rows["systolic(partial=14)"]["events"] > rows["systolic(partial=16)"]["events"]
     for name, row in rows.items():
-        program = fq.lower(graph, resolve(MACHINES[name]))
-        few = fq.run(program, digits.test_images[:2], watch="all", engine="exact")
+        program = fq.lower(graph, resolve(MACHINES[name]), paths="wide")  # the plainest kernel
+        few = fq.run(program, digits.test_images[:20], watch="all")
         full = outcome.comparisons[name].trace
-        assert all(np.array_equal(few[value].codes, full[value].codes[:2]) for value in few.values)
+        assert all(np.array_equal(few[value].codes, full[value].codes[:20]) for value in few.values)
         right = int((full.output.codes.argmax(1) == digits.test_labels).sum())
         assert row["right"] == right

@@ -104,9 +104,7 @@ def spanning(low: float, high: float, bits: int, signed: bool, scales: str, name
 
     def zero_points(scale: Fraction) -> tuple[int, int]:
         """Smallest and largest zero point with which both ends fit; there is none if they cross."""
-        least = math.floor(first - HALF - ends[0] / scale) + 1
-        most = math.ceil(last + HALF - ends[1] / scale) - 1
-        return max(least, first), min(most, last)
+        return math.floor(first - HALF - ends[0] / scale) + 1, math.ceil(last + HALF - ends[1] / scale) - 1
 
     def fits(scale: Fraction) -> bool:
         least, most = zero_points(scale)

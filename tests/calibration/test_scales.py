@@ -19,7 +19,7 @@ HALF = Fraction(1, 2)
 reach = st.floats(1e-30, 1e30) | st.floats(0.001, 1000) | st.sampled_from([0.5, 1.0, 127.0, 127.5, 128.0, 255.5])
 policies = st.builds(
     Policy,
-    activations=st.integers(2, 20),
+    activations=st.integers(2, 40),
     scales=st.sampled_from(["power_of_two", "free"]),
     style=st.sampled_from(["symmetric", "affine"]),
 )
@@ -45,10 +45,17 @@ def seen(*numbers: float) -> Observation:
         (-1000.0, 100.0, fixed(8, -3)),
         (0.0, 2.0**-20, fixed(8, 27, signed=False)),
         (2.0, 3.0, fixed(8, 6, signed=False)),  # a range contains 0
+        (-128.5, 0.0, fixed(8, -1)),  # a tie, which some machines round to −129
+        (0.0, 255.5, fixed(8, -1, signed=False)),
     ],
 )
 def test_powers_of_two_by_hand(low, high, form):
     assert value_format(seen(low, high), Policy(), "x") == form
+
+
+def test_two_bits_reach_twice_as_far_below_zero():
+    assert value_format(seen(-1.0, 0.1), Policy(activations=2), "x") == fixed(2, 1)
+    assert value_format(seen(-0.1, 1.0), Policy(activations=2), "x") == fixed(2, 0)
 
 
 def test_free_scales_are_float32_and_reach_the_highest_code():
@@ -129,8 +136,8 @@ def test_percentiles_ignore_outliers_unless_nothing_would_be_left():
     assert value_format(Observation.of(x), Policy(), "x") == fixed(8, 1, signed=False)
     assert value_format(Observation.of(x), Policy(ranges="percentile", percentile=99.9), "x").frac == 7
     sparse = np.zeros(10000)
-    sparse[0] = 1.0
-    assert value_format(Observation.of(sparse), Policy(ranges="percentile", percentile=99), "x") == fixed(8, 7, signed=False)
+    sparse[0] = 4.0
+    assert value_format(Observation.of(sparse), Policy(ranges="percentile", percentile=99), "x") == fixed(8, 5, signed=False)
 
 
 # ------------------------------------------------------------------------------------------- least squared error
@@ -151,13 +158,13 @@ def test_the_least_error_over_powers_of_two_is_found(bits, spread):
 
 @pytest.mark.parametrize("style", ["symmetric", "affine"])
 def test_the_least_error_over_free_scales_is_nearly_found(style):
-    x = np.random.default_rng(5).laplace(size=20000)
+    x = np.random.default_rng(1).laplace(size=20000)
     x = np.where(x < 0, x / 3, x)
     policy = Policy(activations=4, scales="free", style=style)
     found = value_format(Observation.of(x), Policy(activations=4, scales="free", style=style, ranges="mse"), "x")
     factors = np.linspace(0.02, 1, 400)
     best = min(brute_error(x, value_format(seen(x.min() * f, x.max() * f), policy, "x")) for f in factors)
-    assert brute_error(x, found) < 1.01 * best  # a search on a grid of scales, over bins
+    assert brute_error(x, found) < 1.0005 * best  # a search on a grid of scales, over bins
     assert brute_error(x, found) < 0.5 * brute_error(x, value_format(Observation.of(x), policy, "x"))
 
 
