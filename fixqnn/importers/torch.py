@@ -78,7 +78,7 @@ def from_torch(
     ...     return call.emit("multiply", call.activation("self"), call.constant(0.5, "half"))
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Softmax(dim=1)).eval()
     >>> [(node.name, node.inputs) for node in from_torch(net, torch.zeros(1, 4), ops={"aten.softmax": halved}).nodes]
-    [('0', ('x', '0.weight', '0.bias')), ('1', ('0', '1.half'))]
+    [('0', ('input', '0.weight', '0.bias')), ('1', ('0', '1.half'))]
     """
     import torch
 

@@ -27,17 +27,21 @@ from fixqnn.arith.fast import (
     REST,
     SHIFT,
     WIDEST,
+    decided,
     kernel,
     mode_flags,
     register_constants,
     round_shift,
     sequence_key,
     store,
+    undecided,
 )
 from fixqnn.errors import TooWide
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.rescale import fill_random
 from fixqnn.modes import Overflow, Rounding, round_quotient
+
+LARGEST_MEMORY = 1 << 20  # pairs of operands whose exact results are kept
 
 Position = Callable[[int], tuple[int, ...]]
 
@@ -141,10 +145,10 @@ def keep_all(x, row, random, kept, below, above):
 
 @dataclass(frozen=True)
 class Estimate:
-    """round((left·a + right·b + offset) / bottom) for whole numbers too long for 62 bits.
+    """round((left·a + right·b + offset) / bottom), also for whole numbers too long for 62 bits.
 
-    Float64 decides wherever no integer and no half is within its error; what is left, hardly ever more than exact
-    ties and whole results, is divided in Python integers, every pair of operands once.
+    Float64 decides wherever its error reaches no number at which the rounding changes; what is left, hardly ever more
+    than exact ties or whole results, is divided in Python integers, and remembered where operands are narrow.
 
     Parameters
     ----------
@@ -172,17 +176,13 @@ class Estimate:
         a, b = max(-self.a_low, self.a_high), max(-self.b_low, self.b_high)
         return Fraction(a * abs(self.left) + b * abs(self.right) + abs(self.offset), self.bottom)
 
-    def check(self) -> None:
-        """TooWide where float64 cannot hold the operands, or 62 bits the results."""
-        if max(-self.a_low, self.a_high, -self.b_low, self.b_high).bit_length() > 53 or self.reach >= 1 << 60:
-            raise TooWide(
-                f"a sum of up to ±{float(self.reach):.3g} output steps passes 62 bits; "
-                "use narrower formats, or engine='exact'"
-            )
+    @cached_property
+    def fits(self) -> bool:
+        """Whether float64 holds every operand, and 62 bits every result."""
+        return max(-self.a_low, self.a_high, -self.b_low, self.b_high).bit_length() <= 53 and self.reach < 1 << 60
 
     def fast(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Results for integer arrays that broadcast, int64."""
-        self.check()
+        """Results for integer arrays that broadcast, int64; only where it `fits`."""
         # Each quotient's error is at most two roundings of its magnitude, the two additions one each of the sum of
         # magnitudes: below 4.1·2⁻⁵³ of `reach` in all; we allow 2⁻⁵⁰, as the reach itself is rounded, and the same
         # again for subnormals.
@@ -192,39 +192,42 @@ class Estimate:
             value += float(Fraction(self.offset, self.bottom))
         rounded = np.empty(value.shape, np.int64)
         doubtful = np.empty(value.shape, np.bool_)
-        nearest, *_, positive, negative = mode_flags(self.rounding)  # on magnitudes; a floor is on numbers
-        add, positive, negative = (0.5, 0, 0) if nearest else (0.0, positive, 1 - negative)
+        nearest, *_, if_positive, if_negative = mode_flags(self.rounding)
         flat = value.reshape(-1)
-        if round_estimates(flat, margin, add, positive, negative, rounded.reshape(-1), doubtful.reshape(-1)):
+        if round_estimates(flat, margin, nearest, if_positive, if_negative, rounded.reshape(-1), doubtful.reshape(-1)):
             where = np.nonzero(doubtful)
             a, b = (np.broadcast_to(operand, value.shape)[where] for operand in (a, b))
             rounded[where] = self._exactly(a, b)
         return rounded
 
+    @cached_property
+    def _done(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Results by pair of operands, and which of them are there; None where there are too many pairs."""
+        pairs = (self.a_high - self.a_low + 1) * (self.b_high - self.b_low + 1)
+        return (np.zeros(pairs, np.int64), np.zeros(pairs, np.bool_)) if pairs <= LARGEST_MEMORY else None
+
     def _exactly(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        keys = (a.astype(np.int64) - self.a_low) * (self.b_high - self.b_low + 1) + (b - self.b_low)
-        if (self.a_high - self.a_low + 1) * (self.b_high - self.b_low + 1) >= 1 << WIDEST:
+        if self._done is None:
             return np.array([self._one(*pair) for pair in zip(a.tolist(), b.tolist(), strict=True)], np.int64)
-        _, first, back = np.unique(keys, return_index=True, return_inverse=True)
-        return np.array([self._one(int(a[i]), int(b[i])) for i in first], np.int64)[back]
+        results, there = self._done
+        width = self.b_high - self.b_low + 1
+        keys = (a.astype(np.int64) - self.a_low) * width + (b - self.b_low)
+        for key in np.unique(keys[~there[keys]]).tolist():
+            results[key] = self._one(self.a_low + key // width, self.b_low + key % width)
+            there[key] = True
+        return results[keys]
 
     def _one(self, a: int, b: int) -> int:
         return round_quotient(self.left * a + self.right * b + self.offset, self.bottom, self.rounding)
 
 
 @kernel
-def round_estimates(value, margin, add, positive, negative, rounded, doubtful):
-    """Round what is farther than `margin` from every integer and half; mark and count the rest.
-
-    Between two halves a mode is one shift of the floor: `add` is ½ for the modes that go to the nearest, `positive` and
-    `negative` is one for those that go up there.
-    """
+def round_estimates(value, margin, nearest, if_positive, if_negative, rounded, doubtful):
+    """Round what is farther than `margin` from every number at which the mode changes; mark and count the rest."""
     found = 0
     for i in range(value.size):
-        v = value[i]
-        halves = v + v
-        near = not (abs(v) < 2.0**49 and abs(halves - np.floor(halves + 0.5)) > 2.0 * margin)
-        doubtful[i] = near
-        found += near
-        rounded[i] = np.int64(np.floor(v + add)) + (negative if v < 0.0 else positive)
+        open_ = undecided(value[i], margin, nearest)
+        doubtful[i] = open_
+        found += open_
+        rounded[i] = np.int64(decided(value[i], nearest, if_positive, if_negative))
     return found

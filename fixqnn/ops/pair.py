@@ -20,6 +20,7 @@ from fixqnn.modes import Rounding
 from fixqnn.ops.elementwise import PLACES, combine, in_floats, operands_of, register_of, rescale_of
 from fixqnn.ops.layout import lanes, position_of
 from fixqnn.ops.op import Step
+from fixqnn.rationals import exponent
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
 
 
@@ -121,7 +122,7 @@ class FloatPair:
 
 @dataclass
 class EstimatedPair:
-    """A sum whose aligned operands are too long for 62 bits, rounded exactly in one step."""
+    """A sum that is rounded once, however long its aligned operands are."""
 
     estimate: Estimate
     register: BoundRegister | None
@@ -138,7 +139,10 @@ class EstimatedPair:
 
 
 def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
-    """Make the working form; TooWide where 62 bits do not carry it."""
+    """Make the working form; TooWide where 62 bits do not carry it.
+
+    A sum that is rounded once by a ratio that is no power of two is estimated: that is faster than dividing.
+    """
     if in_floats(step.datapath):
         sides = [_side(step, i) for i in (0, 1)]
         return FloatPair(step, *sides, rescale_of(step, step.constants, 1))
@@ -147,8 +151,17 @@ def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
     bound = a * b if step.op.name == "multiply" else a + b
     register = register_of(step)
     keep = None if register is None else Keep(register, bound, PLACES)
-    if max(bound, *(side.widest for side in sides)).bit_length() > WIDEST:
-        return _estimated(step, bound, keep)
+    too_wide = max(bound, *(side.widest for side in sides)).bit_length() > WIDEST
+    if _roundable_at_once(step, keep) and (too_wide or exponent(step.constants["rescale"]) is None):
+        pair = _estimated(step, keep)
+        if pair.estimate.fits:
+            return pair
+    if too_wide:
+        where = "" if keep is None else f", on their way into {keep.place.name}, {keep.place.register}"
+        raise TooWide(
+            f"aligned operands together go up to ±{bound}, past 62 bits{where}; "
+            "use narrower formats or power-of-two scales, or engine='exact'"
+        )
     return Pair(step.op.name, *sides, keep, rescale_of(step, step.constants, bound if keep is None else keep.content))
 
 
@@ -195,18 +208,18 @@ def reach(scaler: Any, constants: Any, bound: int) -> int:
     raise TypeError(f"not a scaler: {scaler!r}")
 
 
-def _estimated(step: Step, bound: int, keep: Keep | None) -> EstimatedPair:
-    datapath, out = step.datapath, step.out_format
-    idle = keep is None or (not keep.acts and keep.place.drop == 0)
-    scaler = datapath.scaler
-    if step.op.name == "multiply" or datapath.align is not None or not idle or not isinstance(scaler, Exact):
-        where = "" if keep is None else f", on their way into {keep.place.name}, {keep.place.register}"
-        raise TooWide(
-            f"aligned operands together go up to ±{bound}, past 62 bits{where}; "
-            "use narrower formats or power-of-two scales, or engine='exact'"
-        )
-    if scaler.rounding is Rounding.stochastic:
-        raise TooWide("stochastic rounding of a sum past 62 bits; use power-of-two scales, or engine='exact'")
+def _roundable_at_once(step: Step, keep: Keep | None) -> bool:
+    """Whether nothing acts or rounds but one Exact scaler."""
+    datapath = step.datapath
+    if step.op.name == "multiply" or datapath.align is not None or not isinstance(datapath.scaler, Exact):
+        return False
+    if keep is not None and (keep.acts or keep.place.drop):
+        return False
+    return datapath.scaler.rounding is not Rounding.stochastic
+
+
+def _estimated(step: Step, keep: Keep | None) -> EstimatedPair:
+    scaler, out = step.datapath.scaler, step.out_format
     formats, operands = (step.in_format(0), step.in_format(1)), operands_of(step)
     signs = (1, -1 if step.op.name == "subtract" else 1)
     slopes = [o.scale * o.step / out.scale * sign for o, sign in zip(operands, signs, strict=True)]
@@ -218,6 +231,5 @@ def _estimated(step: Step, bound: int, keep: Keep | None) -> EstimatedPair:
         int(slopes[0] * bottom), int(slopes[1] * bottom), int(offset * bottom), bottom,
         formats[0].low, formats[0].high, formats[1].low, formats[1].high, scaler.rounding,
     )  # fmt: skip
-    estimate.check()
     store = Rescale(Shift(overflow=scaler.overflow), (0,), out, int(estimate.reach) + 2, whole)
     return EstimatedPair(estimate, keep and keep.place, store)

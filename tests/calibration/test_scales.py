@@ -165,7 +165,7 @@ def test_the_least_error_over_free_scales_is_nearly_found(style):
     factors = np.linspace(0.02, 1, 400)
     best = min(brute_error(x, value_format(seen(x.min() * f, x.max() * f), policy, "x")) for f in factors)
     assert brute_error(x, found) < 1.0005 * best  # a search on a grid of scales, over bins
-    assert brute_error(x, found) < 0.5 * brute_error(x, value_format(Observation.of(x), policy, "x"))
+    assert brute_error(x, found) < 0.6 * brute_error(x, value_format(Observation.of(x), policy, "x"))
 
 
 @settings(deadline=None)

@@ -110,7 +110,7 @@ def test_what_depends_on_no_input_is_computed_once_in_double_precision():
             self.register_buffer("scale", torch.tensor([1.0, 3.0]))
 
         def forward(self, x):
-            return x * (1 / self.scale + torch.arange(2))
+            return x * ((1 / self.scale).double().float() + torch.arange(2))
 
     graph = from_torch(Net().eval(), torch.zeros(1, 2))
     assert [node.op.name for node in graph.nodes] == ["multiply"]
@@ -261,6 +261,25 @@ def test_infinite_weights_are_refused():
     nn.init.constant_(net.weight, float("nan"))
     with pytest.raises(ImportProblems, match="infinities or NaN in weight"):
         from_torch(net, torch.zeros(1, 2))
+
+
+def test_a_forward_that_writes_its_buffers_is_refused():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * 2
+
+    with pytest.raises(ImportProblems, match="buffer 'calls' is written by forward"):
+        from_torch(Counter().eval(), torch.zeros(2, 3))
+
+
+def test_constants_as_large_as_the_batch_are_not_summed_over_it():
+    with pytest.raises(ImportProblems, match=r"aten\.sum.*is not the batch N"):
+        from_torch(forward(lambda self, x: x + torch.ones(x.shape[0], 3).sum(0)), torch.zeros(2, 3))
 
 
 def test_random_numbers_and_outputs_that_are_constant_are_refused():

@@ -65,7 +65,24 @@ def test_an_archive_that_hides_code_is_not_opened(saved, tmp_path):
     def nested(name, content):
         return content.replace(b'\\"builtins.dict\\"', b'\\"collections.defaultdict\\"')
 
+    def foreign(name, content):
+        if not name.endswith("constants_config.json"):
+            return content
+        return json.dumps({"config": {"thing": {"path_name": "opaque_obj_0", "use_pickle": False}}}).encode()
+
+    def enumerated(name, content):
+        if name != "models/model.json":
+            return content
+        model = json.loads(content)
+        signature = model["graph_module"]["module_call_graph"][0]["signature"]
+        spec = json.loads(signature["in_spec"])
+        spec[1]["children_spec"][1]["context"] = json.dumps([{"__enum__": True, "fqn": "os:name", "name": "x"}])
+        signature["in_spec"] = json.dumps(spec)
+        return json.dumps(model).encode()
+
     reasons = {
+        foreign: r"an object that is no tensor \(opaque_obj_0\)",
+        enumerated: "named by an enum",
         pickled: "a tensor stored as pickle",
         operator: r"an operator outside torch\.ops",
         size: "a size that is not plain arithmetic",

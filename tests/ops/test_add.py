@@ -72,6 +72,14 @@ def test_litert_reference_adds_its_worked_example():
     assert codes.tolist() == [[5]]
 
 
+def test_litert_aligns_both_operands_to_twice_the_larger_step():
+    half = affine(8, 0.5)
+    step = make_step(OPS["add"], [half, affine(8, 0.25)], half, [(None, 1)] * 2, LITERT)
+    # t = 1: frexp(0.5 / t) = (½, 0), frexp(0.25 / t) = (½, −1), frexp(t / (2²⁰·0.5)) = (½, −18)
+    assert step.constants["align"] == ((2**30, 0), (2**30, -1))
+    assert step.constants["rescale"] == (2**30, -18)
+
+
 def test_operands_of_the_delegates_sum_share_one_shift():
     float32 = [Fraction(float(np.float32(s))) for s in (0.05, 0.031, 0.07)]
     step = make_step(OPS["add"], [affine(8, s) for s in float32[:2]], affine(8, float32[2]), [(None, 1)] * 2, DELEGATE)
@@ -98,13 +106,13 @@ def test_folded_zero_points_become_one_float_constant():
 def test_a_sum_in_a_narrow_register_saturates_and_is_counted():
     register = Elementwise(Shift(), "finest", register=Register(8))
     step = make_step(OPS["add"], [fixed(8, 4), fixed(8, 4)], fixed(8, 4), [(None, 2, 2)] * 2, register)
-    a = np.array([[[100, 1], [-100, 2]], [[0, 0], [0, 127]]])
+    a = np.array([[[1, 100], [-100, 2]], [[0, 0], [0, 127]]])
     codes, events = twins(step, a, a, first_sample=10)
-    assert codes.tolist() == [[[127, 2], [-128, 4]], [[0, 0], [0, 127]]]
+    assert codes.tolist() == [[[2, 127], [-128, 4]], [[0, 0], [0, 127]]]
     assert events["sum"].below.tolist() == [0, 1]
     assert events["sum"].above.tolist() == [1, 1]
     first = events["sum"].first
-    assert (first.sample, first.position, first.channel, first.index, first.value) == (10, (0,), 0, -1, 200)
+    assert (first.sample, first.position, first.channel, first.index, first.value) == (10, (0,), 1, -1, -200)
     assert events["output"].count == 0
 
 

@@ -35,14 +35,14 @@ def test_ranges_mark_what_the_format_cannot_hold():
 
 
 def test_lines_place_equal_values_at_equal_heights_and_infinity_at_the_edge():
-    text = svg.lines(["one", "two"], {"m": [10.0, math.inf], "n": [10.0, None]}, "dB")
+    text = svg.lines(["one", "two"], {"m": [5.0, math.inf], "n": [5.0, None]}, "dB")
     root = drawing(text)
     circles = [float(e.get("cx")) for e in root.iter("circle")]
     squares = [float(e.get("x")) + 3 for e in root.iter("rect")]
     assert len(circles) == 2
     assert len(squares) == 1
     assert abs(circles[0] - squares[0]) < 0.2
-    assert circles[1] >= circles[0]
+    assert circles[1] > circles[0] + 50
     assert ">m</span>" in text
     assert ">n</span>" in text
 
