@@ -100,8 +100,9 @@ class Run:
     events: dict[str, RegisterEvents] = field(default_factory=dict)
 
     def has_witness(self, name: str) -> bool:
-        """Whether a register of this step acted on an earlier sample."""
-        return name in self.events and self.events[name].first is not None
+        """Whether a register of this step acted on a sample before those at hand: no witness among them can be earlier."""
+        first = self.events[name].first if name in self.events else None
+        return first is not None and first.sample < self.first_sample
 
     def note(self, name: str, record: Any, below: np.ndarray, above: np.ndarray, first: Witness | None = None) -> None:
         """Add counts per channel to a register of this step."""

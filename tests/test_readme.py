@@ -100,3 +100,13 @@ def test_machines_that_the_readme_speaks_of_are_all_there_are():
     table = README[README.index("| machine |") :]
     named = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:8]))
     assert sorted(named) == sorted(hw_models.CATALOG)
+
+
+def test_the_demo_output_has_the_columns_and_machines_of_today():
+    from fixqnn.demo import MACHINES
+    from fixqnn.report.views import MACHINE
+
+    shown = next(text for kind, text in BLOCKS if kind == "text")
+    assert re.split(r"  +", shown.splitlines()[1].strip()) == [column.heading for column in MACHINE]
+    assert [line.split()[0] for line in shown.splitlines()[4:10]] == list(MACHINES)
+    assert all(f"  {column.heading}" in shown and column.meaning in shown for column in MACHINE)

@@ -166,7 +166,7 @@ class _Sharing:
         """Let what only the clamp reads take the format of the clamp's output."""
         x, y = clamp.inputs[0], clamp.output
         group = self.of.get(x)
-        if group is None or group.format is not None or group.fused or group is self.of.get(y):
+        if group is None or group.format is not None:
             return
         explicit = any(self.explicit[name] for name in group.members)
         if explicit and (self.settings[x] != self.settings[y] or y in self.formats):
@@ -189,9 +189,10 @@ class _Sharing:
         if maker is None or name in self.graph.outputs:
             return False
         inside = [n for n in maker.inputs if self.of.get(n) is group]
-        if maker.op.name in MOVES:
-            if len(inside) < len(maker.inputs) or maker.attributes.get("value", 0) != 0:
-                return False
-        elif maker.op.name not in ARITHMETIC or inside:
+        if maker.op.name in MOVES:  # of an input in another format, the conversion saturates
+            saturates = maker.attributes.get("value", 0) == 0  # what is padded with has to be a code
+        else:
+            saturates = maker.op.name in ARITHMETIC and not inside  # an average in its input's format would come too late
+        if not saturates:
             return False
         return all(node is clamp or self.of.get(node.output) is group for node in self.readers[name])

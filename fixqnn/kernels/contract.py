@@ -11,7 +11,6 @@ import numpy as np
 from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
 from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
-from fixqnn.errors import DoesNotFit
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.dot import FloatSum, self_test
 from fixqnn.kernels.gather import Window, gather_columns, gather_rows
@@ -94,9 +93,7 @@ class Contraction:
         if plan.path == "sum" and (self.xnor or gaps or not self_test()):
             plan = choose(reach, self.bound, self.bias, self.window.terms, "wide")
         narrow, forbidden = too_narrow_for_one(reach, self.bound)
-        if forbidden:
-            raise DoesNotFit(f"{narrow}, and forbids overflow; widen it, drop bits, or let it saturate")
-        return replace(plan, reason=f"{plan.reason}; {narrow}") if narrow else plan
+        return replace(plan, reason=f"{plan.reason}; {narrow}", refused=forbidden) if narrow else plan
 
     def sum(self, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
         """Sum codes (samples, channels, depth, row, column) to (samples, outputs, positions); events go to `run`.

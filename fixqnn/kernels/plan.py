@@ -36,11 +36,15 @@ class Extent:
 
 @dataclass(frozen=True)
 class Plan:
-    """A chosen path and why it is exact; `bound`: no last register's content passes this magnitude."""
+    """A chosen path and why it is exact; `bound`: no last register's content passes this magnitude.
+
+    `refused`: the first register forbids overflow, and a single product of these weights may overflow it.
+    """
 
     path: str
     reason: str
     bound: int
+    refused: bool = False
 
 
 def extent(w: np.ndarray, x_low: int, x_high: int, xnor: bool) -> Extent:

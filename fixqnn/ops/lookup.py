@@ -22,7 +22,7 @@ from fixqnn.kernels.rescale import Rescale, element_draw
 from fixqnn.modes import Overflow, Rounding, round_quotient
 from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of
 from fixqnn.ops.op import Op, Step
-from fixqnn.ops.pair import reach
+from fixqnn.ops.pair import draws, reach
 from fixqnn.ops.requantize import operands
 from fixqnn.ops.sums import Operand
 from fixqnn.rationals import rational
@@ -349,6 +349,7 @@ class Signs:
     from_zero: Rescale
     below_zero: Rescale
     store: Rescale
+    table: np.ndarray | None = None  # what narrow codes become, before the register
 
     @classmethod
     def of(cls, step: Step) -> Signs:
@@ -360,13 +361,21 @@ class Signs:
         furthest = max(reach(step.datapath, c, bound) for c in step.constants["rescale"]) + abs(int(zero)) + 1
         if furthest.bit_length() > WIDEST - 2:
             raise TooWide(f"numbers of up to ±{furthest} pass 62 bits; use narrower formats, or engine='exact'")
-        return cls(operand, *rescales, _store(step, furthest))
+        signs = cls(operand, *rescales, _store(step, furthest))
+        if form.bits <= COMPOSED and not draws(step.datapath):
+            codes = np.arange(form.low, form.high + 1).reshape(1, 1, -1)
+            signs.table = np.roll(signs.asked(codes, Run()).reshape(-1), form.low)
+        return signs
+
+    def asked(self, codes: np.ndarray, run: Run) -> np.ndarray:
+        """What the register is asked to hold, for codes seen as `lanes`."""
+        quiet = Run(run.seed, run.stream, run.first_sample)
+        acc = operands(self.operand, self.from_zero.bound, codes)
+        above, below = (scaler.fast(acc, quiet, lambda p: (p,)) for scaler in (self.from_zero, self.below_zero))
+        return np.where(acc < 0, below, above)
 
     def fast(self, run: Run, x: np.ndarray) -> np.ndarray:
         """Output codes, int64."""
-        position, quiet = position_of(x.shape), Run(run.seed, run.stream, run.first_sample)
-        acc = lanes(operands(self.operand, self.from_zero.bound, x))
-        asked = self.from_zero.fast(acc, quiet, position)
-        if (acc < 0).any():
-            asked = np.where(acc < 0, self.below_zero.fast(acc, quiet, position), asked)
-        return self.store.fast(asked, run, position).reshape(x.shape)
+        codes = lanes(x)
+        asked = self.asked(codes, run) if self.table is None else self.table.take(codes, mode="wrap")
+        return self.store.fast(asked, run, position_of(x.shape)).reshape(x.shape)

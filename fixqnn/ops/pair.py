@@ -55,16 +55,16 @@ class Side:
             x += np.int64(self.offset)
         if self.rescale is None:
             return x
-        if _draws(self.rescale.scaler):
+        if draws(self.rescale.scaler):
             x = np.ascontiguousarray(np.broadcast_to(x, shape))
         quiet = Run(run.seed, run.stream, run.first_sample)
         return self.rescale.fast(lanes(x), quiet, position_of(x.shape)).reshape(x.shape)
 
 
-def _draws(scaler: Any) -> bool:
+def draws(scaler: Any) -> bool:
     """Whether a scaler asks for random numbers."""
     roundings = [getattr(scaler, name, None) for name in ("rounding", "first", "second")]
-    return Rounding.stochastic in roundings or (isinstance(scaler, Divide) and _draws(scaler.then))
+    return Rounding.stochastic in roundings or (isinstance(scaler, Divide) and draws(scaler.then))
 
 
 def _times(codes: np.ndarray, factor: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -201,8 +201,11 @@ class Sum:
 
     @property
     def plan(self) -> tuple[str, str]:
-        """Kernel path and reason."""
-        return self.contraction.plan.path, self.contraction.plan.reason
+        """Kernel path and reason; DoesNotFit where a register that forbids overflow cannot hold one product."""
+        plan = self.contraction.plan
+        if plan.refused:
+            raise DoesNotFit(f"{plan.reason}, and forbids overflow; widen it, drop bits, or let it saturate")
+        return plan.path, plan.reason
 
     def fast(self, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
         """Codes (samples, channels, d, h, w) → codes (samples, outputs, positions)."""
@@ -222,7 +225,10 @@ class Sum:
         codes = np.empty(acc.shape, dtype)
         for where, rescale in self.rescales:
             part = np.ascontiguousarray(acc[:, :, where])
-            codes[:, :, where] = getattr(rescale, engine)(part, run, lambda p, where=where: position(int(where[p])))
+            own = replace(run, events={})  # parts interleave: the first event of all need not be in the first part
+            codes[:, :, where] = getattr(rescale, engine)(part, own, lambda p, where=where: position(int(where[p])))
+            for name, events in own.events.items():
+                run.note(name, events.record, events.below, events.above, events.first)
         return codes
 
 

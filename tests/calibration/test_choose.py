@@ -203,6 +203,8 @@ def test_a_bias_of_two_layers_with_different_products_is_copied():
     assert found.notes["d.bias"]["why"].startswith("copy of 'b'")
     for name in ("a", "d"):
         assert np.array_equal(found.evaluate(rows(), watch=(name,))[name], graph.evaluate(rows(), watch=(name,))[name])
+    taken = quantize(replace(graph, constants={**graph.constants, "d.bias": np.ones(1)}), rows())
+    assert taken.node("d").inputs[2] == "d.bias_1"
     same = chain(node("a", "linear", "x", "w", "b"), node("d", "linear", "x", "w", "b"), w=np.eye(4), b=np.ones(4))
     assert set(quantize(same, rows()).constants) == {"w", "b"}
 

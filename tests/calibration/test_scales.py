@@ -255,6 +255,11 @@ def test_a_channel_of_zeros_is_taken_to_reach_one():
         assert found.scales[0] == fixed(8, 6).scale
 
 
+def test_a_tiny_range_has_the_smallest_normal_float32():
+    assert value_format(seen(-1e-300, 1e-300), Policy(scales="free"), "x").scale == Fraction(2) ** -126
+    assert value_format(seen(-1e-300, 1e-300), Policy(), "x").scale == Fraction(2) ** -1003
+
+
 def test_a_scale_beyond_float32_names_the_value():
     with pytest.raises(BadInput, match=r"'x' reaches so far that its scale .* is beyond float32; scales='power_of_two'"):
         value_format(seen(-1e300, 1.0), Policy(scales="free"), "x")

@@ -84,6 +84,11 @@ def test_bits_of_outputs_reach_back_to_where_the_numbers_are_made():
     both = chain(node("a", "add", "x", "x"), node("c", "reshape", "a", shape=(None, 2, 2)), node("d", "add", "a", "a"))
     found = groups(both, Policy(outputs=16))
     assert {name: g.settings.activations for g in found for name in g.members} == {"x": 8, "a": 8, "c": 8, "d": 16}
+    both = chain(
+        node("a", "add", "x", "x"), node("c", "reshape", "a", shape=(None, 2, 2)), node("d", "add", "a", "a"), outputs=("c",)
+    )
+    found = groups(both, Policy(outputs=16))  # others read a
+    assert {name: g.settings.activations for g in found for name in g.members} == {"x": 8, "a": 8, "c": 16, "d": 8}
     found = groups(graph, Policy(outputs=16, kinds={"clamp": {"activations": 12}}, overrides={"c": {"activations": 10}}))
     assert next(g.settings.activations for g in found if "c" in g.members) == 10
 
@@ -117,6 +122,7 @@ def test_saturation_reaches_through_pooling_and_moves():
         conv("a", "x", "w"), pool("b", "a"), node("c", "reshape", "b", shape=(None, 4)), relu("y", "c"), shape=PLAIN, w=ONE
     )
     assert shared(graph) == [{"x"}, {"y", "(a)", "(b)", "(c)"}]
+    assert shared(graph, Policy(share=False)) == [{"x"}, {"a"}, {"b"}, {"y", "(c)"}]
 
 
 @pytest.mark.parametrize(

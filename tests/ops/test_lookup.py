@@ -177,7 +177,7 @@ def test_litert_leaky_relu_of_made_up_scales_as_measured(scaler):
 @given(st.data(), st.integers(0, 2**31))
 def test_both_engines_rescale_each_sign_alike(data, seed):
     power_of_two = data.draw(st.booleans())
-    x, y = (data.draw(formats(bits=(1, 16), power_of_two=power_of_two or None)) for _ in range(2))
+    x, y = (data.draw(formats(bits=(1, 20), power_of_two=power_of_two or None)) for _ in range(2))
     scaler = data.draw(
         scalers(power_of_two)
         | st.sampled_from([Shift("stochastic"), Exact("stochastic"), Float(rounding="stochastic")])
