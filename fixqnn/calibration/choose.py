@@ -181,8 +181,8 @@ class _Choice:
     def _note_padding(self) -> None:
         """Say where a padding value is no code: no machine can pad with it then."""
         for node in self.source.nodes:
-            form, value = self.formats[node.inputs[0]], node.attributes.get("value", 0)
-            if node.op.name == "pad" and value and not form.per_channel:
+            form, value = self.formats.get(node.inputs[0]), node.attributes.get("value", 0)
+            if node.op.name == "pad" and value and form is not None and not form.per_channel:
                 code = rational(value, "value") / form.scale + form.zero_point
                 if code.denominator != 1 or not form.low <= code <= form.high:
                     note = self.notes.get(node.output, {})
@@ -207,7 +207,7 @@ class _Choice:
     def _only_bias(self, name: str) -> bool:
         readers = self.source.readers(name)
         as_bias = [n.op.name in WEIGHT_AXES and all(i == 2 for i, x in enumerate(n.inputs) if x == name) for n in readers]
-        return all(as_bias) and name not in self.source.outputs
+        return all(as_bias)
 
     def _settings(self, name: str, node: Node | None) -> Policy:
         """What the user wants of a constant: by the node that reads it, and by its own name."""
@@ -251,8 +251,6 @@ class _Choice:
         if self.formats.get(name, form) != form:
             why = f"copy of {name!r}, at the scale of the products of {node.name!r}"
             name = self._copy(name, node, use.place, form)
-        if name in self.formats:
-            return
         saturated = form.encode_and_count(array, name=name)[1] if array.size else 0
         if saturated:
             why = "; ".join(filter(None, [why, f"{saturated} of {array.size} saturate: a bias has the scale of the products"]))

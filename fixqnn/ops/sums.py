@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -225,10 +225,7 @@ class Sum:
         codes = np.empty(acc.shape, dtype)
         for where, rescale in self.rescales:
             part = np.ascontiguousarray(acc[:, :, where])
-            own = replace(run, events={})  # parts interleave: the first event of all need not be in the first part
-            codes[:, :, where] = getattr(rescale, engine)(part, own, lambda p, where=where: position(int(where[p])))
-            for name, events in own.events.items():
-                run.note(name, events.record, events.below, events.above, events.first)
+            codes[:, :, where] = getattr(rescale, engine)(part, run, lambda p, where=where: position(int(where[p])))
         return codes
 
 

@@ -227,6 +227,13 @@ def test_a_constant_operand_has_the_width_of_values_and_a_scale_of_its_own():
     assert quantize(graph, rows(), Policy(overrides={"k": {"activations": 12}})).formats["k"] == fixed(12, 14)
 
 
+def test_a_constant_may_come_first():
+    graph = chain(node("y", "subtract", "k", "x"), node("z", "multiply", "k", "y"), node("p", "transpose", "z", axes=(0, 1)), k=1.0)
+    found = quantize(graph, rows())
+    assert found.formats["k"] == fixed(8, 7, signed=False)
+    assert run(lower(found, hw_models.ideal()), rows()).output.shape == (20, 4)
+
+
 def test_a_constant_matrix_is_a_weight_with_one_scale():
     graph = chain(node("y", "matmul", "x", "k"), shape=(2, 2), k=[[0.5, -1.0], [0.1, 0.1]])
     found = quantize(graph, np.ones((1, 2, 2)), Policy(weights=5, per_channel=True))
@@ -260,6 +267,13 @@ def test_the_result_tells_ranges_and_reasons():
     assert "clips" in lines["x"]
     assert lines["pool1"].endswith("shares the format of 'relu1'")
     assert {row["value"]: row["note"] for row in found.table()}["flat"].endswith("shares the format of 'relu2'")
+
+
+def test_what_rounds_to_the_highest_code_is_not_clipped():
+    found = quantize(chain(relu("y", "x")), np.array([[1.9955, 0.0, 0.0, 0.0]]))
+    assert found.formats["x"] == fixed(8, 7, signed=False)  # up to 255/128 = 1.992
+    assert found.notes["x"]["clipped"] == 0
+    assert quantize(chain(relu("y", "x", 1.0)).with_formats({"x": fixed(8, 7)}), np.full((1, 4), 1.0)).notes["x"]["clipped"] == 1
 
 
 def test_notes_stay_when_formats_or_constants_change_and_go_with_their_value():
