@@ -1,4 +1,4 @@
-"""How fast is an exact simulation, against torch float32 on the same machine?
+"""Measure how fast an exact simulation is, against torch float32 on the same machine.
 
 Run from the repository root::
 
@@ -29,9 +29,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import hw_models as hw  # noqa: E402
-
 import fixqnn as fq  # noqa: E402
+import hw_models as hw  # noqa: E402
 
 MACHINES = {
     "ideal": lambda: hw.ideal(),

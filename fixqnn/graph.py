@@ -80,8 +80,7 @@ class Graph:
         for name in ("inputs", "outputs", "nodes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         constants = {
-            name: c if isinstance(c, Tensor) else np.asarray(c, dtype=np.float64)
-            for name, c in self.constants.items()
+            name: c if isinstance(c, Tensor) else np.asarray(c, dtype=np.float64) for name, c in self.constants.items()
         }
         formats = dict(self.formats)
         formats.update({name: c.format for name, c in constants.items() if isinstance(c, Tensor)})

@@ -170,7 +170,9 @@ def _pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Refuse arrays that differ in shape, or are empty."""
     if one.shape != other.shape:
-        raise BadInput(f"{names[0]} has shape {one.shape} and {names[1]} {other.shape}; they are compared place by place")
+        raise BadInput(
+            f"{names[0]} has shape {one.shape} and {names[1]} {other.shape}; they are compared place by place"
+        )
     if not one.size:
         raise BadInput(f"{names[0]} and {names[1]} are empty, of shape {one.shape}; there is nothing to compare")
     return one, other

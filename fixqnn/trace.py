@@ -188,7 +188,8 @@ class Difference:
     def __str__(self) -> str:
         if self.codes is None:
             return f"{self.value} (step {self.step}): {self.note}"
-        text = f"{self.value}{list(self.index)} (step {self.step}): {self.codes[0]} against {self.codes[1]}; {self.count} codes differ"
+        place = f"{self.value}{list(self.index)} (step {self.step})"
+        text = f"{place}: {self.codes[0]} against {self.codes[1]}; {self.count} codes differ"
         if self.operands:
             shown = ", ".join(f"{a}·{b}" for a, b in self.operands[:8])
             more = f", … {len(self.operands)} terms" if len(self.operands) > 8 else ""

@@ -132,9 +132,7 @@ def _register(name: str) -> fq.Register:
     )
 
 
-def apply_types(
-    graph: fq.Graph, types: Types, default: str = "ap_fixed<16,6>", printed: bool = True
-) -> fq.Graph:
+def apply_types(graph: fq.Graph, types: Types, default: str = "ap_fixed<16,6>", printed: bool = True) -> fq.Graph:
     """Give inputs, results, weights and biases the formats that hls4ml's types say, and cast weights as it does.
 
     Parameters

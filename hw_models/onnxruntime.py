@@ -29,7 +29,9 @@ def onnxruntime(output: str = "quantized") -> fq.Accelerator:
     sums = ("linear", "conv", "matmul")
     exact = (fq.Stage(fq.Register(32, "wrap")),)
     if output == "integer":
-        return fq.Accelerator("onnxruntime(integer)", dict.fromkeys(sums, fq.SumOfProducts(None, sum=exact)), source=SOURCE)
+        return fq.Accelerator(
+            "onnxruntime(integer)", dict.fromkeys(sums, fq.SumOfProducts(None, sum=exact)), source=SOURCE
+        )
     to_real = fq.Float(rounding=None)
     # all three zero points become one float32 constant
     added = fq.Elementwise(fq.Float(zero_point="before"), common="output", align=to_real, zero_point="folded")

@@ -92,13 +92,17 @@ def _in_float(step: fq.Step, function: np.ufunc) -> list[int]:
     with np.errstate(over="ignore"):
         value = function(codes.astype(np.float32) * np.float32(float(x.scale))).astype(np.float32)
     scaled = value * np.float32(float(1 / y.scale))
-    return [_clip(math.floor(abs(v) + 0.5) * (1 if v >= 0 else -1) + int(y.zero_point)) for v in scaled.astype(np.float64)]
+    return [
+        _clip(math.floor(abs(v) + 0.5) * (1 if v >= 0 else -1) + int(y.zero_point)) for v in scaled.astype(np.float64)
+    ]
 
 
 def _check(step: fq.Step, kernel: str, wanted: fq.Format | None) -> None:
     x, y = step.in_format(0), step.out_format
     if wanted is not None and y != wanted:
-        raise fq.DoesNotFit(f"{step.name}: LiteRT's {kernel} writes {wanted!r} only, not {y}; give {step.output!r} that format")
+        raise fq.DoesNotFit(
+            f"{step.name}: LiteRT's {kernel} writes {wanted!r} only, not {y}; give {step.output!r} that format"
+        )
     if any(f.bits != 8 or not f.signed or f.per_channel or f.narrow_range for f in (x, y)):
         raise fq.DoesNotFit(f"{step.name}: LiteRT's {kernel} takes and gives signed codes of 8 bits, not {x} and {y}")
 

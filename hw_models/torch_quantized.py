@@ -11,7 +11,7 @@ import fixqnn as fq
 SOURCE = (
     "torch.ops.quantized.linear and conv (pytorch/aten/src/ATen/native/quantized/cpu, FBGEMM, oneDNN, QNNPACK; BSD-3-Clause). "
     "quantized::linear was compared with torch 2.13.0 on a CPU for the three engines (tests/vectors/torch_quantized.npz); "
-    "quantized::conv shares its output stage and was not. \"fbgemm_pairs\", a processor without VNNI, whose pairs of products "
+    'quantized::conv shares its output stage and was not. "fbgemm_pairs", a processor without VNNI, whose pairs of products '
     "saturate 16 bits, has no foreign answer. Other operators have no datapath here."
 )
 ENGINES = ("fbgemm", "x86", "onednn", "qnnpack", "fbgemm_pairs")

@@ -33,7 +33,9 @@ def test_every_code_of_every_type_is_assigned_as_its_header_does(file):
             found = cast(source, target.format, target.rounding, target.overflow, target.kept).codes
             want = arrays[case["key"]]
             differ = np.flatnonzero(found != want)
-            assert not differ.size, f"{case}: code {source.codes[differ[0]]} gives {found[differ[0]]}, not {want[differ[0]]}"
+            assert not differ.size, (
+                f"{case}: code {source.codes[differ[0]]} gives {found[differ[0]]}, not {want[differ[0]]}"
+            )
             compared += want.size
     assert compared == COUNTS[file]
 
@@ -92,7 +94,12 @@ def test_rounding_may_be_what_makes_a_number_overflow():
 def test_scales_that_are_no_powers_of_two_are_converted_by_the_exact_quotient():
     thirds = Tensor([-5, 1, 2, 5], affine(8, Fraction(1, 3)))
     assert cast(thirds, fixed(8, 0), "half_even").codes.tolist() == [-2, 0, 1, 2]
-    assert cast(thirds, affine(8, Fraction(2, 3), 10), "half_even").codes.tolist() == [8, 10, 11, 12]  # -2.5, .5, 1, 2.5
+    assert cast(thirds, affine(8, Fraction(2, 3), 10), "half_even").codes.tolist() == [
+        8,
+        10,
+        11,
+        12,
+    ]  # -2.5, .5, 1, 2.5
 
 
 def test_zero_points_of_both_sides_count():

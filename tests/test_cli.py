@@ -87,9 +87,19 @@ def test_demo_writes_a_page_a_summary_and_runs_that_compare(capsys, tmp_path):
     out = tmp_path / "demo"
     status, text, err = call(capsys, "demo", "--out", str(out), "--epochs", "1", "--images", "64")
     assert status == 0, err
-    machines = ("torch float32", "ideal", "per_operation", "systolic(partial=16)", "systolic(partial=14)", "hls4ml", "tflite")
+    machines = (
+        "torch float32",
+        "ideal",
+        "per_operation",
+        "systolic(partial=16)",
+        "systolic(partial=14)",
+        "hls4ml",
+        "tflite",
+    )
     assert all(f"\n {name} " in text for name in machines)
-    assert all(column in text for column in ("accuracy", "95 %", "changed", "SQNR", "events", "clips", "images/s", "× torch"))
+    assert all(
+        column in text for column in ("accuracy", "95 %", "changed", "SQNR", "events", "clips", "images/s", "× torch")
+    )
     assert "Registers that overflowed on systolic(partial=14)" in text
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") > 3

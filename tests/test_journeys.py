@@ -62,7 +62,9 @@ def test_an_operation_of_my_own_needs_no_registration(tmp_path):
         return np.clip(x * 2, step.out_format.low, step.out_format.high).astype(step.out_format.code_dtype)
 
     def exact(step, run, x):
-        return np.array([min(max(2 * int(v), step.out_format.low), step.out_format.high) for v in x.ravel()], object).reshape(x.shape)
+        return np.array(
+            [min(max(2 * int(v), step.out_format.low), step.out_format.high) for v in x.ravel()], object
+        ).reshape(x.shape)
 
     mine = fq.Op("double", lambda x: x, lambda x: 2 * x, lambda step: {}, exact, double)
     form = fq.fixed(8, 4)

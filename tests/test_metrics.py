@@ -69,7 +69,9 @@ def test_agreement_runs_along_axis_1_at_every_position():
 
 
 def test_predictions_need_an_axis_of_classes():
-    with pytest.raises(BadInput, match=r"reference has shape \(3,\); predictions need samples on axis 0 and classes on axis 1"):
+    with pytest.raises(
+        BadInput, match=r"reference has shape \(3,\); predictions need samples on axis 0 and classes on axis 1"
+    ):
         agreement([1, 2, 3], [1, 2, 3])
 
 

@@ -23,9 +23,10 @@ MACHINE = fq.Accelerator("mine", {"conv": SUM, "linear": SUM, "requantize": fq.S
 def small_graph(**formats: fq.Format) -> Graph:
     random = np.random.default_rng(0)
     conv = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    unsigned = fq.fixed(8, 3, signed=False)
     chosen = {
-        "conv.weight": fq.fixed(8, 6), "conv.bias": fq.fixed(20, 12), "conv": fq.fixed(8, 3, signed=False),
-        "relu": fq.fixed(8, 3, signed=False), "flat": fq.fixed(8, 3, signed=False), "fc.weight": fq.fixed(8, 6), "fc": fq.fixed(8, 1),
+        "conv.weight": fq.fixed(8, 6), "conv.bias": fq.fixed(20, 12), "conv": unsigned, "relu": unsigned, "flat": unsigned,
+        "fc.weight": fq.fixed(8, 6), "fc": fq.fixed(8, 1),
     }  # fmt: skip
     return Graph(
         (Value("x", (None, 2, 4, 4), fq.fixed(8, 6)),),
@@ -84,7 +85,10 @@ def test_reals_codes_tensors_and_torch_tensors_are_the_same_input(program, image
     import torch
 
     codes = fq.fixed(8, 6).encode(images)
-    runs = [fq.run(program, x) for x in (images, codes, fq.Tensor(codes, fq.fixed(8, 6)), torch.from_numpy(images), {"x": images})]
+    runs = [
+        fq.run(program, x)
+        for x in (images, codes, fq.Tensor(codes, fq.fixed(8, 6)), torch.from_numpy(images), {"x": images})
+    ]
     assert all(np.array_equal(r.output.codes, runs[0].output.codes) for r in runs)
 
 
@@ -108,7 +112,12 @@ def test_truncated_tampered_and_foreign_files_are_refused(program, tmp_path):
     path = tmp_path / "program.npz"
     program.save(path)
     whole = path.read_bytes()
-    for name, content in (("short", whole[: len(whole) // 2]), ("empty", b""), ("text", b"hello"), ("zeros", bytes(900))):
+    for name, content in (
+        ("short", whole[: len(whole) // 2]),
+        ("empty", b""),
+        ("text", b"hello"),
+        ("zeros", bytes(900)),
+    ):
         other = tmp_path / name
         other.write_bytes(content)
         with pytest.raises(fq.BadFile, match=name):
@@ -209,7 +218,9 @@ def test_a_forbidden_overflow_raises_with_step_index_and_value(images):
     machine = replace(MACHINE, datapaths={**MACHINE.datapaths, "conv": forbid})
     program = fq.lower(small_graph(), machine)
     for engine in ("fast", "exact"):
-        with pytest.raises(fq.RegisterOverflow, match=r"conv \(conv\): register sum\[0\] forbids overflow .* hold -?\d+ at sample 0"):
+        with pytest.raises(
+            fq.RegisterOverflow, match=r"conv \(conv\): register sum\[0\] forbids overflow .* hold -?\d+ at sample 0"
+        ):
             fq.run(program, images, engine=engine)
 
 
@@ -218,7 +229,9 @@ def test_a_register_too_narrow_for_its_own_product_is_named():
     program = fq.lower(small_graph(), replace(MACHINE, datapaths={**MACHINE.datapaths, "fc": narrow}))
     assert "sum[0] (9 bits) does not hold a single product" in program.step("fc").reason
     forbid = fq.SumOfProducts(fq.Shift(), sum=(fq.Stage(fq.Register(9, "forbid")),))
-    with pytest.raises(fq.DoesNotFit, match=r"fc \(linear\).*sum\[0\] \(9 bits\) does not hold a single product.*forbids"):
+    with pytest.raises(
+        fq.DoesNotFit, match=r"fc \(linear\).*sum\[0\] \(9 bits\) does not hold a single product.*forbids"
+    ):
         fq.lower(small_graph(), replace(MACHINE, datapaths={**MACHINE.datapaths, "fc": forbid}))
 
 

@@ -70,9 +70,7 @@ class FloatSum:
         The operand that padding contributes.
     """
 
-    def __init__(
-        self, window: Window, w: np.ndarray, bias: Sequence[int] | None, largest: int, padding: int
-    ) -> None:
+    def __init__(self, window: Window, w: np.ndarray, bias: Sequence[int] | None, largest: int, padding: int) -> None:
         self.window, self.padding = window, padding
         weight = np.abs(w).sum(axis=(3, 4, 5)).astype(object) * largest  # (groups, outputs, channels)
         extra = max(map(abs, bias), default=0) if bias is not None else 0

@@ -104,9 +104,7 @@ class Keep:
         random = np.empty((0, 0, 0), np.uint64)
         if register.rounding is Rounding.stochastic and self.place.drop > 0:
             random = np.empty(x.shape, np.uint64)
-            fill_random(
-                sequence_key(run.seed, run.stream), run.first_sample, self.places, self.place.number, 0, random
-            )
+            fill_random(sequence_key(run.seed, run.stream), run.first_sample, self.places, self.place.number, 0, random)
         kept = np.empty(x.shape, np.int64)
         n, p, c, value = keep_all(x, row, random, kept, below, above)
         first = None if n < 0 else Witness(run.first_sample + int(n), position(int(p)), int(c), -1, int(value))

@@ -172,16 +172,15 @@ class Rescale:
         output = self._output()
         split = product.bit_length() > WIDEST - 1
         if (
-            (split
+            split
             and not (
                 not any(offsets)
                 and min(s for _, s in pairs) >= 25
                 and max((self.bound >> 24) * m + (m << 1) for m, _ in pairs).bit_length() < WIDEST - 2
                 and max(m for m, _ in pairs).bit_length() <= 36
                 and rounding is not Rounding.stochastic
-            ))
-            or deepest > WIDEST
-        ):
+            )
+        ) or deepest > WIDEST:
             raise TooWide(
                 f"rescaling by {max(m for m, _ in pairs)} / 2^{deepest} an accumulator of up to ±{self.bound} passes 62 bits; "
                 "use a narrower multiplier or accumulator, or engine='exact'"

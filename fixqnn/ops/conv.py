@@ -26,8 +26,8 @@ def shape(
     right = 1 <= rank <= 3 and len(x) == rank + 2 and len(stride) == len(padding) == len(dilation) == rank
     if not right or x[1] != w[1] * groups or w[0] % groups or (b is not None and b != (w[0],)):
         raise BadInput(
-            f"conv takes (N, C, *spatial), (O, C/groups, *kernel) and a bias (O,) with a stride, padding and dilation per spatial "
-            f"axis; got x {x}, w {w}, b {b}, stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"
+            f"conv takes (N, C, *spatial), (O, C/groups, *kernel) and a bias (O,) with a stride, padding and dilation per "
+            f"spatial axis; got x {x}, w {w}, b {b}, stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"
         )
     out = [
         (n + before + after - d * (k - 1) - 1) // s + 1

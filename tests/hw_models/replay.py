@@ -50,11 +50,18 @@ def same_codes(found: np.ndarray, want: np.ndarray, what: str) -> None:
     differ = np.argwhere(np.asarray(found, np.int64) != np.asarray(want, np.int64))
     if len(differ):
         at = tuple(int(i) for i in differ[0])
-        raise AssertionError(f"{what}: {len(differ)} of {want.size} codes differ, first at {at}: {found[at]}, not {want[at]}")
+        raise AssertionError(
+            f"{what}: {len(differ)} of {want.size} codes differ, first at {at}: {found[at]}, not {want[at]}"
+        )
 
 
 def replay(
-    machine: fq.Accelerator, graph: fq.Graph, inputs: Mapping[str, fq.Tensor], want: np.ndarray, what: str, exact: bool = True
+    machine: fq.Accelerator,
+    graph: fq.Graph,
+    inputs: Mapping[str, fq.Tensor],
+    want: np.ndarray,
+    what: str,
+    exact: bool = True,
 ) -> int:
     """Hold both engines to a foreign answer, and to each other's events; gives the number of codes compared."""
     program = fq.lower(graph, machine)
@@ -84,7 +91,9 @@ def channels_first(x: np.ndarray) -> np.ndarray:
     return np.moveaxis(x, -1, 1)
 
 
-def same_padding(size: tuple[int, ...], out: tuple[int, ...], kernel: Any, stride: Any, dilation: Any = (1, 1)) -> tuple:
+def same_padding(
+    size: tuple[int, ...], out: tuple[int, ...], kernel: Any, stride: Any, dilation: Any = (1, 1)
+) -> tuple:
     """What TensorFlow calls SAME, per axis: (before, after)."""
     pairs = []
     for n, o, k, s, d in zip(size, out, kernel, stride, dilation, strict=True):

@@ -39,12 +39,20 @@ def read(case: dict, arrays: dict) -> tuple[fq.Graph, dict[str, fq.Tensor], np.n
     if operation == "avgpool":
         x, form = channels_first(arrays["x"]), fq.fixed(8, 0)
         kernel, stride = tuple(case["kernel"]), tuple(case["stride"])
-        padding = same_padding(x.shape[2:], out.shape[1:3], kernel, stride) if case["padding"] == "SAME" else ((0, 0), (0, 0))
+        padding = (
+            same_padding(x.shape[2:], out.shape[1:3], kernel, stride) if case["padding"] == "SAME" else ((0, 0), (0, 0))
+        )
         inputs = {"x": fq.Tensor(x, form)}
-        graph = single("average_pool", inputs, {}, form, kernel=kernel, stride=stride, padding=padding, include_padding=False)
+        graph = single(
+            "average_pool", inputs, {}, form, kernel=kernel, stride=stride, padding=padding, include_padding=False
+        )
         return graph, inputs, channels_first(out)
     scales = [scale_of(m, s) for m, s in zip(arrays["multiplier"], arrays["shift"], strict=True)]
-    x_format, w_format, y_format = fq.affine(8, 1, case["x_zp"]), fq.affine(8, scales, axis=0), fq.affine(8, 1, case["y_zp"])
+    x_format, w_format, y_format = (
+        fq.affine(8, 1, case["x_zp"]),
+        fq.affine(8, scales, axis=0),
+        fq.affine(8, 1, case["y_zp"]),
+    )
     x, w, attributes = arrays["x"], arrays["w"], {}
     if operation != "fc":
         x, out, kernel, stride = channels_first(x), channels_first(out), w.shape[1:3], tuple(case["stride"])
@@ -54,10 +62,22 @@ def read(case: dict, arrays: dict) -> tuple[fq.Graph, dict[str, fq.Tensor], np.n
         if case["padding"] == "SAME":
             padding = same_padding(x.shape[2:], out.shape[2:], kernel, stride)
             assert [before for before, _ in padding] == case["pad_top_left"]
-        attributes = {"stride": stride, "padding": padding, "dilation": (1, 1), "groups": x.shape[1] if depthwise else 1}
-    constants = {"w": fq.Tensor(np.ascontiguousarray(w), w_format), "b": fq.Tensor(arrays["b"], bias_format(x_format, w_format))}
+        attributes = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": (1, 1),
+            "groups": x.shape[1] if depthwise else 1,
+        }
+    constants = {
+        "w": fq.Tensor(np.ascontiguousarray(w), w_format),
+        "b": fq.Tensor(arrays["b"], bias_format(x_format, w_format)),
+    }
     inputs = {"x": fq.Tensor(x, x_format)}
-    return single("linear" if operation == "fc" else "conv", inputs, constants, y_format, act_of(case), **attributes), inputs, out
+    return (
+        single("linear" if operation == "fc" else "conv", inputs, constants, y_format, act_of(case), **attributes),
+        inputs,
+        out,
+    )
 
 
 def test_every_operation_of_the_file_is_replayed_or_left_out_by_name():

@@ -38,7 +38,9 @@ def test_files_that_sources_name_are_there():
     sources = [hw_models.CATALOG[name]().source for name in hw_models.CATALOG]
     from hw_models.tflite import SOURCE
 
-    words = {w.strip("(),;.") for s in (*sources, *SOURCE.values()) for w in s.split() if w.strip("(),;.").endswith(".npz")}
+    words = {
+        w.strip("(),;.") for s in (*sources, *SOURCE.values()) for w in s.split() if w.strip("(),;.").endswith(".npz")
+    }
     assert len(words) >= 7
     for word in words:
         assert (root / word).exists() or (root / "tests/vectors" / word).exists(), word

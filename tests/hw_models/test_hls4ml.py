@@ -148,7 +148,10 @@ def test_products_are_cast_before_they_are_added():
     x = fq.Tensor([[2, 1]], fq.fixed(8, 1))  # 1 and 1/2 into whole numbers, half to even: 1 + 0, and not 1.5 to 2
     graph = single("linear", {"x": x}, {"w": fq.Tensor([[1, 1]], fq.fixed(8, 0))}, fq.fixed(8, 0))
     for engine in ("fast", "exact"):
-        assert fq.run(fq.lower(graph, hw_models.hls4ml("ap_fixed<8,8,AP_RND_CONV>")), x, engine=engine).output.codes.item() == 1
+        assert (
+            fq.run(fq.lower(graph, hw_models.hls4ml("ap_fixed<8,8,AP_RND_CONV>")), x, engine=engine).output.codes.item()
+            == 1
+        )
 
 
 def test_every_layer_has_modes_of_its_own_also_where_codes_are_only_compared():
@@ -172,7 +175,9 @@ def test_a_leaky_relu_is_one_exact_product_and_one_cast():
 
 
 def test_names_and_keys_that_mean_nothing_are_refused():
-    graph = single("linear", {"x": fq.Tensor([[1]], fq.fixed(8, 0))}, {"w": fq.Tensor([[1]], fq.fixed(8, 0))}, fq.fixed(8, 0))
+    graph = single(
+        "linear", {"x": fq.Tensor([[1]], fq.fixed(8, 0))}, {"w": fq.Tensor([[1]], fq.fixed(8, 0))}, fq.fixed(8, 0)
+    )
     with pytest.raises(fq.BadInput, match="give graph="):
         hw_models.hls4ml(types={"op": {}})
     with pytest.raises(fq.BadInput, match="types names fc, neither nodes nor inputs"):

@@ -61,7 +61,9 @@ def test_a_product_rounded_before_it_is_added_is_another_sum():
     register = fq.Register(8, "saturate", rounding="half_even", frac=0)
     for product, want in ((register, 1), (None, 2)):
         record = fq.SumOfProducts(None, product, (fq.Stage(register),))
-        program = fq.lower(single("linear", {"x": x}, {"w": w}, fq.fixed(8, 0)), fq.Accelerator("word", {"linear": record}))
+        program = fq.lower(
+            single("linear", {"x": x}, {"w": w}, fq.fixed(8, 0)), fq.Accelerator("word", {"linear": record})
+        )
         for engine in ("fast", "exact"):
             assert fq.run(program, x, engine=engine).output.codes.item() == want
 
@@ -80,7 +82,9 @@ def test_operators_are_exact_in_the_type_that_the_header_gives_them(operation):
     compared = 0
     for case in meta["cases"]:
         forms = [fq.fixed(bits, bits - whole, signed) for bits, whole, signed in (case["a"], case["b"], case[word])]
-        inputs = {name: fq.Tensor(arrays[case["key"]][name][None], form) for name, form in zip("ab", forms, strict=False)}
+        inputs = {
+            name: fq.Tensor(arrays[case["key"]][name][None], form) for name, form in zip("ab", forms, strict=False)
+        }
         # a result type holds every result, so nothing may be rounded and nothing may overflow
         graph = single(operation, inputs, {}, forms[2])
         record = fq.Elementwise(fq.Shift(overflow="forbid"), common=None if operation == "multiply" else "finest")

@@ -15,7 +15,9 @@ from fixqnn.modes import round_quotient
 
 def nearest(value: Fraction, form: fq.Format, rounding: str = "half_even") -> int:
     quotient = value / form.scale
-    return max(form.low, min(form.high, round_quotient(quotient.numerator, quotient.denominator, rounding) + form.zero_point))
+    return max(
+        form.low, min(form.high, round_quotient(quotient.numerator, quotient.denominator, rounding) + form.zero_point)
+    )
 
 
 def tensor(rng: np.random.Generator, shape: tuple[int, ...], form: fq.Format) -> fq.Tensor:

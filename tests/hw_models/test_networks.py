@@ -10,7 +10,9 @@ import hw_models
 
 FREE = {"ideal": hw_models.ideal(), "systolic": hw_models.systolic(), "tflite": hw_models.tflite()}
 MACHINES = {
-    **{name: factory() for name, factory in hw_models.CATALOG.items() if name not in ("onnxruntime", "torch_quantized")},
+    **{
+        name: factory() for name, factory in hw_models.CATALOG.items() if name not in ("onnxruntime", "torch_quantized")
+    },
     "systolic(shift)": hw_models.systolic(scaler="shift"),
     "systolic(partial=10)": hw_models.systolic(rows=4, partial=10),
     "per_operation(24, 12)": hw_models.per_operation(24, 12),

@@ -30,7 +30,9 @@ def read(case: dict, arrays: dict) -> tuple[fq.Graph, dict[str, fq.Tensor]]:
     """One case as a graph with its inputs."""
     operation, out = case["op"], arrays["out"]
     if "scales" in case:
-        forms = [code_format(arrays[n], s, z) for n, s, z in zip(("a", "b", "out"), case["scales"], case["zps"], strict=True)]
+        forms = [
+            code_format(arrays[n], s, z) for n, s, z in zip(("a", "b", "out"), case["scales"], case["zps"], strict=True)
+        ]
         inputs = {n: fq.Tensor(arrays[n].reshape(1, -1), f) for n, f in zip("ab", forms, strict=False)}
         return single({"Add": "add", "Mul": "multiply"}[operation[-3:]], inputs, {}, forms[2]), inputs
     quantized = operation.startswith("Q")

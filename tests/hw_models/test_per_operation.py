@@ -14,7 +14,11 @@ def stored(value: int, drop: int, word: tuple[int, str, str]) -> int:
     """One store into the word, by `cast`, whose answers are those of the ap_fixed headers."""
     bits, rounding, overflow = word
     wide = fq.Tensor(np.array(value, object), fq.fixed(64, max(drop, 0)))
-    return int(fq.cast(wide, fq.fixed(bits, 0), rounding, overflow).codes) if drop >= 0 else stored(value << -drop, 0, word)
+    return (
+        int(fq.cast(wide, fq.fixed(bits, 0), rounding, overflow).codes)
+        if drop >= 0
+        else stored(value << -drop, 0, word)
+    )
 
 
 @pytest.mark.parametrize("word", [(10, "half_even", "saturate"), (10, "floor", "wrap"), (12, "half_away", "saturate")])

@@ -110,7 +110,8 @@ def test_the_multiplier_is_exact_where_a_shift_would_do(rounding):
     w = {"w": fq.Tensor(rng.integers(-128, 128, (10, 20)), fq.fixed(8, 6))}
     graph = single("linear", x, w, fq.fixed(8, 2))
     shift, multiplier = (
-        fq.run(fq.lower(graph, hw_models.systolic(rounding=rounding, scaler=s)), x).output.codes for s in ("shift", "multiplier")
+        fq.run(fq.lower(graph, hw_models.systolic(rounding=rounding, scaler=s)), x).output.codes
+        for s in ("shift", "multiplier")
     )
     same_codes(multiplier, shift, rounding)
 

@@ -39,7 +39,9 @@ NO_RULE = {("DEPTHWISE_CONV_2D", "opt"), ("MUL", "opt"), ("MEAN", "opt")}
 
 def act_of(case: dict) -> dict[str, float] | None:
     """The fused activation, as a clamp in real numbers."""
-    bounds = {"NONE": None, "RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}[case.get("act", "NONE")]
+    bounds = {"NONE": None, "RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}[
+        case.get("act", "NONE")
+    ]
     return None if bounds is None else {"low": bounds[0], "high": bounds[1]}
 
 
@@ -61,8 +63,15 @@ def weighted(case: dict, arrays: dict) -> tuple[str, dict, dict, fq.Format, dict
         if depthwise:
             w = w.reshape(w.shape[0], 1, *kernel)
         stride, dilation = tuple(case["stride"]), tuple(case["dilation"])
-        padding = same_padding(x.shape[2:], out, kernel, stride, dilation) if case["pad"] == "SAME" else ((0, 0), (0, 0))
-        attributes = {"stride": stride, "dilation": dilation, "padding": padding, "groups": x.shape[1] if depthwise else 1}
+        padding = (
+            same_padding(x.shape[2:], out, kernel, stride, dilation) if case["pad"] == "SAME" else ((0, 0), (0, 0))
+        )
+        attributes = {
+            "stride": stride,
+            "dilation": dilation,
+            "padding": padding,
+            "groups": x.shape[1] if depthwise else 1,
+        }
     constants = {
         "w": fq.Tensor(np.ascontiguousarray(w), w_format),
         "b": fq.Tensor(arrays["b"], bias_format(x_format, w_format)),
@@ -73,7 +82,9 @@ def weighted(case: dict, arrays: dict) -> tuple[str, dict, dict, fq.Format, dict
 def pooled(case: dict, arrays: dict) -> tuple[str, dict, dict, fq.Format, dict]:
     form = fq.affine(8, case["scale"], case["zp"])
     x, out = channels_first(arrays["in0"]), arrays["out_ref"].shape[1:3]
-    padding = same_padding(x.shape[2:], out, case["kernel"], case["stride"]) if case["pad"] == "SAME" else ((0, 0), (0, 0))
+    padding = (
+        same_padding(x.shape[2:], out, case["kernel"], case["stride"]) if case["pad"] == "SAME" else ((0, 0), (0, 0))
+    )
     attributes = {"kernel": tuple(case["kernel"]), "stride": tuple(case["stride"]), "padding": padding}
     if case["op"] == "AVERAGE_POOL_2D":
         return "average_pool", {"x": fq.Tensor(x, form)}, {}, form, {**attributes, "include_padding": False}
@@ -93,7 +104,9 @@ def unary(case: dict, arrays: dict) -> tuple[str, dict, dict, fq.Format, dict]:
     inputs = {"x": fq.Tensor(arrays["in0"], int8(case, "x"))}
     if case["op"].startswith("QUANTIZE"):
         return "requantize", inputs, {}, int8(case, "y"), {}
-    function = {"LOGISTIC": "sigmoid", "TANH": "tanh", "HARD_SWISH": "hardswish", "LEAKY_RELU": "leaky_relu"}[case["op"]]
+    function = {"LOGISTIC": "sigmoid", "TANH": "tanh", "HARD_SWISH": "hardswish", "LEAKY_RELU": "leaky_relu"}[
+        case["op"]
+    ]
     attributes = {"function": function}
     if function == "leaky_relu":
         attributes["negative_slope"] = case["alpha"]
@@ -151,7 +164,9 @@ def test_every_operation_with_a_rule_gives_litert_s_codes(operation, family):
     assert compared == (0 if (operation, family) in NO_RULE else COUNTS[operation])
 
 
-@pytest.mark.parametrize("kernel", ["fc_ref", "fc_opt", "fc_xnn", "conv_ref", "conv_opt", "conv_xnn", "dwconv_ref", "dwconv_xnn"])
+@pytest.mark.parametrize(
+    "kernel", ["fc_ref", "fc_opt", "fc_xnn", "conv_ref", "conv_opt", "conv_xnn", "dwconv_ref", "dwconv_xnn"]
+)
 def test_accumulators_on_and_beside_ties_are_rescaled_as_litert_does(kernel):
     layer, family = kernel.split("_")
     machine = hw_models.tflite(FAMILIES[family], linear_scales="per_tensor")
@@ -167,7 +182,12 @@ def test_accumulators_on_and_beside_ties_are_rescaled_as_litert_does(kernel):
             "b": fq.Tensor(arrays["acc"], bias_format(x_format, w_format)),
         }
         x = np.zeros((1, channels if depthwise else 1, *shape[2:]), int)
-        attributes = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": channels if depthwise else 1}
+        attributes = {
+            "stride": (1, 1),
+            "padding": ((0, 0), (0, 0)),
+            "dilation": (1, 1),
+            "groups": channels if depthwise else 1,
+        }
         graph = single(
             "linear" if layer == "fc" else "conv", {"x": fq.Tensor(x, x_format)}, constants,
             fq.affine(8, case["y_scale"], case["y_zp"]), **({} if layer == "fc" else attributes),
@@ -243,14 +263,21 @@ def test_scales_per_channel_and_convolutions_are_multiplied_in_float64(family, w
     assert fq.run(fq.lower(graph, machine), x).output.codes.ravel().tolist() == want
     image = fq.Tensor(x.codes.reshape(4, 1, 1), x.format)
     constants = {"w": fq.Tensor([[[1]]], fq.affine(8, ONE))}
-    graph = single("conv", {"x": image}, constants, fq.affine(8, TWO), stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
+    graph = single(
+        "conv", {"x": image}, constants, fq.affine(8, TWO), stride=(1,), padding=((0, 0),), dilation=(1,), groups=1
+    )
     assert codes_of(family, graph, image) == want
 
 
 @pytest.mark.parametrize("operation", ["add", "subtract"])
 @pytest.mark.parametrize(
     "scales",
-    [(0.05, 0.031, 0.07), (1.0, 0.4999999, 1.25), (0.003, 0.11, 0.09), ((2**20 + 0.5) / 2**21, 0.25, 1.0)],  # a constant on a tie
+    [
+        (0.05, 0.031, 0.07),
+        (1.0, 0.4999999, 1.25),
+        (0.003, 0.11, 0.09),
+        ((2**20 + 0.5) / 2**21, 0.25, 1.0),
+    ],  # a constant on a tie
 )
 def test_the_delegate_s_sum_holds_for_all_pairs_of_codes(operation, scales):
     a_scale, b_scale, y_scale = (float(np.float32(s)) for s in scales)
@@ -276,7 +303,10 @@ def rescaled(machine: fq.Accelerator, accumulators: list[int], y: fq.Format, ope
     shape = (1, 1) if operation == "linear" else (1, 1, 1)
     attributes = {} if operation == "linear" else {"stride": (1,), "padding": ((0, 0),), "dilation": (1,), "groups": 1}
     x, count = fq.Tensor(np.zeros(shape, int), fq.fixed(8, 0)), len(accumulators)
-    constants = {"w": fq.Tensor(np.zeros((count, *shape[1:]), int), x.format), "b": fq.Tensor(accumulators, fq.fixed(32, 0))}
+    constants = {
+        "w": fq.Tensor(np.zeros((count, *shape[1:]), int), x.format),
+        "b": fq.Tensor(accumulators, fq.fixed(32, 0)),
+    }
     program = fq.lower(single(operation, {"x": x}, constants, y, **attributes), machine)
     found = [fq.run(program, x, engine=engine).output.codes.ravel().tolist() for engine in ("fast", "exact")]
     assert found[0] == found[1]
@@ -323,7 +353,9 @@ def test_add_s_worked_example():
 def test_an_average_s_tie_goes_away_from_code_zero_whatever_the_zero_point():
     form = fq.affine(8, 0.5, 17)
     x = fq.Tensor([[[-1, -2, -3, -4]]], form)
-    graph = single("average_pool", {"x": x}, {}, form, kernel=(4,), stride=(4,), padding=((0, 0),), include_padding=False)
+    graph = single(
+        "average_pool", {"x": x}, {}, form, kernel=(4,), stride=(4,), padding=((0, 0),), include_padding=False
+    )
     assert codes_of("reference", graph, x) == [-3]
 
 

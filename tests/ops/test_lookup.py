@@ -43,7 +43,9 @@ def test_functions_mean_what_torch_means(function, parameters, module):
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(3).normal(size=(2, 50)) * 3
     want = getattr(torch.nn, module)(**parameters)(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(LOOKUP.real(x, function=function, **parameters), want, rtol=1e-13, atol=1e-15)  # two libms
+    np.testing.assert_allclose(
+        LOOKUP.real(x, function=function, **parameters), want, rtol=1e-13, atol=1e-15
+    )  # two libms
     assert LOOKUP.shape((None, 50), function=function, **parameters) == (None, 50)
 
 
@@ -227,9 +229,7 @@ def test_a_datapath_that_cannot_compute_the_function_is_refused(datapath, functi
 @pytest.mark.parametrize("slope", [0.0, -0.5])
 def test_a_scaler_refuses_a_slope_that_is_not_positive(slope):
     with pytest.raises(DoesNotFit, match="slope"):
-        make_step(
-            LOOKUP, [fixed(8, 4)], fixed(8, 4), [(None, 1)], Exact(), function="leaky_relu", negative_slope=slope
-        )
+        make_step(LOOKUP, [fixed(8, 4)], fixed(8, 4), [(None, 1)], Exact(), function="leaky_relu", negative_slope=slope)
 
 
 def test_too_many_codes_for_one_entry_each_are_refused_with_the_remedy():
@@ -258,7 +258,9 @@ def test_an_index_past_62_bits_is_left_to_the_exact_engine():
 @pytest.mark.parametrize("overflow", [mode for mode in Overflow if mode is not Overflow.forbid])
 def test_entries_overflow_as_their_register_says(overflow):
     entry = Register(6, overflow, rounding=Rounding.floor, frac=2)
-    step = make_step(LOOKUP, [fixed(6, 2)], fixed(6, 2), [(None, 64)], Lookup(entry=entry, scaler=Shift()), function="exp")
+    step = make_step(
+        LOOKUP, [fixed(6, 2)], fixed(6, 2), [(None, 64)], Lookup(entry=entry, scaler=Shift()), function="exp"
+    )
     codes, events = twins(step, np.arange(-32, 32).reshape(1, 64))
     want, flags = tabulate("exp", fixed(6, 2), fixed(6, 2), "floor", overflow)
     assert codes.tolist() == [want.tolist()]

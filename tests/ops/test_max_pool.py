@@ -54,7 +54,9 @@ def test_ceil_mode_is_a_longer_padding_after():
 @given(pools(), st.data(), formats(bits=(1, 20)), st.integers(0, 2**31))
 def test_both_engines_pool_alike_and_as_real_numbers_do(pool, data, form, seed):
     size, attributes = pool
-    attributes["padding"] = tuple((before, after + data.draw(st.integers(0, 1))) for before, after in attributes["padding"])
+    attributes["padding"] = tuple(
+        (before, after + data.draw(st.integers(0, 1))) for before, after in attributes["padding"]
+    )
     try:
         step = make_step(POOL, [form], form, [(None, 2, *size)], None, **attributes)
     except BadInput:  # a window of nothing but padding
@@ -67,7 +69,9 @@ def test_both_engines_pool_alike_and_as_real_numbers_do(pool, data, form, seed):
 
 def test_padding_never_wins():
     form = affine(8, 1, -128)  # every number is positive but real zero, the smallest code
-    step = make_step(POOL, [form], form, [(None, 1, 2)], None, kernel=(2,), stride=(1,), padding=((1, 1),), dilation=(1,))
+    step = make_step(
+        POOL, [form], form, [(None, 1, 2)], None, kernel=(2,), stride=(1,), padding=((1, 1),), dilation=(1,)
+    )
     assert twins(step, np.array([[[-128, -127]]]))[0].tolist() == [[[-128, -127, -127]]]
 
 
@@ -83,7 +87,9 @@ def test_padding_never_wins():
 )
 def test_windows_that_do_not_fit_are_refused(attributes, word):
     with pytest.raises(BadInput, match=word):
-        POOL.shape((None, 1, 4), **{"kernel": (2,), "stride": (1,), "padding": ((0, 0),), "dilation": (1,), **attributes})
+        POOL.shape(
+            (None, 1, 4), **{"kernel": (2,), "stride": (1,), "padding": ((0, 0),), "dilation": (1,), **attributes}
+        )
 
 
 def test_unequal_formats_are_refused():

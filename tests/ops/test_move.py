@@ -86,7 +86,9 @@ def test_a_constant_with_a_batch_of_one_joins_every_sample():
 
 def test_pad_codes_its_value_exactly_or_not_at_all():
     padding = ((0, 0), (1, 1))
-    step = make_step(OPS["pad"], [affine(8, 0.5, 3)] * 1, affine(8, 0.5, 3), [(None, 1)], None, padding=padding, value=0.0)
+    step = make_step(
+        OPS["pad"], [affine(8, 0.5, 3)] * 1, affine(8, 0.5, 3), [(None, 1)], None, padding=padding, value=0.0
+    )
     assert twins(step, np.array([[9]]))[0].tolist() == [[3, 9, 3]]
     for form, value in ((fixed(8, 1), 0.25), (fixed(4, 0), 8.0), (binary(), 0.0)):
         with pytest.raises(DoesNotFit, match="no code of"):

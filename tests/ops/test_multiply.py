@@ -38,7 +38,9 @@ def test_product_means_what_torch_means():
 @pytest.mark.parametrize(("kind", "op", "datapath"), [("Add", "add", ONNX_ADD), ("Mul", "multiply", ONNX)])
 def test_onnx_runtime_gives_the_same_codes(kind, op, datapath):
     with np.load(VECTORS) as file:
-        cases = {k: v for k, v in json.loads(str(file["meta"]))["cases"].items() if v["op"] == f"com.microsoft.QLinear{kind}"}
+        cases = {
+            k: v for k, v in json.loads(str(file["meta"]))["cases"].items() if v["op"] == f"com.microsoft.QLinear{kind}"
+        }
         assert len(cases) == 10
         for name, case in cases.items():
             codes = [file[f"{name}/{which}"] for which in ("a", "b", "out")]
@@ -61,9 +63,7 @@ def test_zero_point_inside_the_rounding_turns_ties_to_odd():
 X, Y = Fraction(12582911, 2**24), Fraction(16777215, 2**24)
 
 
-@pytest.mark.parametrize(
-    ("datapath", "want"), [(REFERENCE, [2, 5, 8, 11, -1, -4]), (DELEGATE, [2, 4, 8, 10, -2, -4])]
-)
+@pytest.mark.parametrize(("datapath", "want"), [(REFERENCE, [2, 5, 8, 11, -1, -4]), (DELEGATE, [2, 4, 8, 10, -2, -4])])
 def test_litert_forms_the_ratio_in_binary32(datapath, want):
     step = make_step(OPS["multiply"], [affine(8, X), affine(8, 1)], affine(8, Y), [(None, 6)] * 2, datapath)
     codes, _ = twins(step, np.array([[2, 6, 10, 14, -2, -6]]), np.ones((1, 6), int))
@@ -93,7 +93,9 @@ def test_both_engines_multiply_alike(data, shapes, seed):
     power_of_two = data.draw(st.booleans())
     a, b, y = (data.draw(formats(power_of_two=power_of_two or None)) for _ in range(3))
     register, scaler = data.draw(st.none() | registers()), data.draw(scalers(power_of_two))
-    common, align = data.draw(st.sampled_from([(None, None), (None, None), ("finest", None), ("output", Multiplier(12, None))]))
+    common, align = data.draw(
+        st.sampled_from([(None, None), (None, None), ("finest", None), ("output", Multiplier(12, None))])
+    )
     datapath = Elementwise(scaler, common, align, data.draw(st.integers(0, 4)), register)
     step = fitting_step(OPS["multiply"], [a, b], y, shapes, datapath)
     twins_unless_too_wide(step, *operands(shapes, seed, a, b), first_sample=3)

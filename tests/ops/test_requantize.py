@@ -49,7 +49,8 @@ def test_both_engines_requantize_alike(data, shape, seed):
     power_of_two = data.draw(st.booleans())
     x, y = (data.draw(formats(bits=(1, 20), power_of_two=power_of_two or None)) for _ in range(2))
     scaler = data.draw(
-        scalers(power_of_two) | st.sampled_from([Shift("stochastic"), Exact("stochastic"), Divide("stochastic", Exact())])
+        scalers(power_of_two)
+        | st.sampled_from([Shift("stochastic"), Exact("stochastic"), Divide("stochastic", Exact())])
     )
     step = fitting_step(OPS["requantize"], [x], y, [shape], scaler)
     codes = codes_of(x, tuple(4 if n is None else n for n in shape), seed)

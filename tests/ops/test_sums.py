@@ -45,8 +45,13 @@ def stages(draw: Any) -> tuple[Stage, ...]:
 @st.composite
 def datapaths(draw: Any, bias: bool = True) -> SumOfProducts:
     product = draw(registers(bits=(3, 20))) if draw(st.integers(0, 2)) == 0 else None
-    plain = (Stage(Register(draw(st.integers(6, 40)), draw(st.sampled_from(["saturate", "wrap", "saturate_symmetric"])))),)
-    tiled = (Stage(Register(draw(st.integers(5, 18))), draw(st.integers(1, 9))), Stage(Register(draw(st.integers(8, 40)))))
+    plain = (
+        Stage(Register(draw(st.integers(6, 40)), draw(st.sampled_from(["saturate", "wrap", "saturate_symmetric"])))),
+    )
+    tiled = (
+        Stage(Register(draw(st.integers(5, 18))), draw(st.integers(1, 9))),
+        Stage(Register(draw(st.integers(8, 40)))),
+    )
     chosen = draw(st.sampled_from(["plain", "tiled", "any", "any"]))
     summed = {"plain": plain, "tiled": tiled}.get(chosen) or draw(stages())
     zero_point = draw(st.sampled_from(["subtracted", "subtracted", "folded"])) if bias else "subtracted"
@@ -315,6 +320,7 @@ def test_a_popcount_register_that_is_too_narrow_saturates_at_its_top():
 def test_folded_zero_points_change_what_a_narrow_register_sees_but_not_the_exact_sum():
     x, w = affine(8, 0.5, 100, signed=False), fixed(8, 0)
     codes, weights = np.full((1, 4), 100, np.int32), np.full((1, 4), 100, np.int32)
+
     def step(zero_point: str, bits: int) -> Step:
         datapath = SumOfProducts(Exact(), sum=(Stage(Register(bits)),), zero_point=zero_point, bias="last")
         return make_step(OPS["linear"], [x, w], fixed(8, 0), [(None, 4), (1, 4)], datapath, {1: weights})
@@ -383,11 +389,15 @@ def test_a_48_bit_accumulator_times_a_32_bit_multiplier(rounding):
     twins(step, codes_of(x, (400, 4), 6), weights)
 
 
-@pytest.mark.parametrize("scaler", [Exact(), Float("float64"), Float("float32"), TwoStepMultiplier(), Divide("half_even", Exact())])
+@pytest.mark.parametrize(
+    "scaler", [Exact(), Float("float64"), Float("float32"), TwoStepMultiplier(), Divide("half_even", Exact())]
+)
 def test_free_scales_leave_no_tie_to_chance(scaler):
     x, w = affine(8, 1 / 3), affine(8, Fraction(1, 7))
     weights = codes_of(w, (5, 9), 5)
-    step = make_step(OPS["linear"], [x, w], affine(8, Fraction(2, 21)), [(None, 9), (5, 9)], SumOfProducts(scaler), {1: weights})
+    step = make_step(
+        OPS["linear"], [x, w], affine(8, Fraction(2, 21)), [(None, 9), (5, 9)], SumOfProducts(scaler), {1: weights}
+    )
     twins(step, codes_of(x, (300, 9), 6), weights)
 
 
@@ -402,11 +412,15 @@ def test_real_meanings_equal_torch():
     theirs = functional.conv2d(t(x), t(w), t(b), (2, 1), (1, 0), (1, 2), 2)
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-12)  # float64 sums in another order
     w = random.normal(size=(4, 3, 3, 2))
-    ours = OPS["conv_transpose"].real(x, w, b, stride=(2, 3), padding=(1, 0), output_padding=(1, 2), dilation=(1, 2), groups=2)
+    ours = OPS["conv_transpose"].real(
+        x, w, b, stride=(2, 3), padding=(1, 0), output_padding=(1, 2), dilation=(1, 2), groups=2
+    )
     theirs = functional.conv_transpose2d(t(x), t(w), t(b), (2, 3), (1, 0), (1, 2), 2, (1, 2))
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-12)
     for include in (True, False):
-        ours = OPS["average_pool"].real(x, kernel=(3, 2), stride=(2, 1), padding=((1, 1), (1, 1)), include_padding=include)
+        ours = OPS["average_pool"].real(
+            x, kernel=(3, 2), stride=(2, 1), padding=((1, 1), (1, 1)), include_padding=include
+        )
         theirs = functional.avg_pool2d(t(x), (3, 2), (2, 1), (1, 1), count_include_pad=include)
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-12)
     ours = OPS["adaptive_average_pool"].real(x, output=(3, 4))
@@ -436,7 +450,9 @@ def test_a_bound_that_just_fits_is_taken_and_one_code_less_is_refused():
     weights = np.array([[127, 1]], np.int32)  # the largest sum is 127·127 + 127 = 16256, the smallest −16384
     for bits, path in ((15, "sum"), (14, "stepwise")):
         datapath = SumOfProducts(Shift(), sum=(Stage(Register(bits)),))
-        step = make_step(OPS["linear"], [fixed(8, 0), fixed(8, 0)], fixed(16, 0), [(None, 2), (1, 2)], datapath, {1: weights})
+        step = make_step(
+            OPS["linear"], [fixed(8, 0), fixed(8, 0)], fixed(16, 0), [(None, 2), (1, 2)], datapath, {1: weights}
+        )
         assert step.op.plan(step)[0] == path
 
 
