@@ -7,7 +7,7 @@ rounding to nearest clips nothing, however ties are broken.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from fixqnn.calibration.observe import Observation
 from fixqnn.calibration.policy import Policy
 from fixqnn.errors import BadInput
-from fixqnn.format import Format, ternary
+from fixqnn.format import Format
 from fixqnn.modes import bounds
 
 HALF = Fraction(1, 2)
@@ -141,30 +141,36 @@ def weight_format(array: np.ndarray, policy: Policy, axis: int | None, name: str
     """
     if axis is None:
         return _weight_format(array, policy, name)
-    channels = [
-        _weight_format(channel, policy, f"{name}, channel {i}") for i, channel in enumerate(np.moveaxis(array, axis, 0))
-    ]
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    # The search for the least error takes all channels at once; here each one's whole range comes first.
+    whole = policy.having({"weight_ranges": "max"})
+    channels = [_weight_format(row, whole, f"{name}, channel {i}") for i, row in enumerate(rows)]
     one = channels[0]
-    return Format(one.bits, one.signed, [f.scale for f in channels], one.zero_point, axis, one.narrow_range)
+    found = [form.scale for form in channels]
+    if _searched(policy):
+        found = least_error_of_rows(rows, found, one.low, one.high, policy.scales, name)
+    return Format(one.bits, one.signed, found, one.zero_point, axis, one.narrow_range)
 
 
 def _weight_format(array: np.ndarray, policy: Policy, name: str) -> Format:
     bits, narrow_range = policy.weights, policy.narrow_weights
     low, high = min(float(array.min()), 0.0), max(float(array.max()), 0.0)
-    dead = low == high
     if bits in (1, "binary"):
         return signs(float(np.abs(array).mean()), policy.scales, name)
     if bits == "ternary":
         bits, narrow_range = 2, True
-    if dead:
+    if low == high:
         return centred(-1.0, 1.0, bits, True, narrow_range, policy.scales, name)
-    if policy.weights == "ternary" or policy.weight_ranges == "mse":
-        seen = Observation.of(array)
-        found = least_error(
-            seen, lambda factor: centred(low * factor, high * factor, bits, True, narrow_range, policy.scales, name)
-        )
-        return ternary(found.scale) if policy.weights == "ternary" else found
-    return centred(low, high, bits, True, narrow_range, policy.scales, name)
+
+    def shrunk(factor: float) -> Format:
+        return centred(low * factor, high * factor, bits, True, narrow_range, policy.scales, name)
+
+    return least_error(Observation.of(array), shrunk) if _searched(policy) else shrunk(1.0)
+
+
+def _searched(policy: Policy) -> bool:
+    """Whether the scale of weights is where the squared error is least."""
+    return policy.weights not in (1, "binary") and (policy.weights == "ternary" or policy.weight_ranges == "mse")
 
 
 # ------------------------------------------------------------------------------------------- least squared error
@@ -196,6 +202,54 @@ def least_error(seen: Observation, make: Callable[[float], Format]) -> Format:
         if error < best_error:
             best, best_error = form, error
     return best
+
+
+def least_error_of_rows(
+    rows: np.ndarray, whole: Sequence[Fraction], low: int, high: int, scales: str, name: str
+) -> list[Fraction]:
+    """Find the scale of least squared error for every row, as `least_error` does for one array.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Numbers (rows, numbers per row).
+    whole : sequence of Fraction
+        Per row, the scale that covers its whole range.
+    low, high : int
+        The codes, for a zero point of 0.
+    scales : "power_of_two" or "free"
+        What scales may be.
+    name : str
+        What messages call the rows.
+    """
+    units = rows / np.array([float(s) for s in whole])[:, None]  # in steps of the scale that covers all
+    best = np.ones(len(rows))
+    best_error = _error_of_rows(units, best, low, high)
+    step = 0.5 if scales == "power_of_two" else SHRINK
+    active, factor = np.arange(len(rows)), 1.0
+    while active.size and factor > SHRINK ** (8 * 64):
+        factor *= step
+        part = units[active]
+        error = _error_of_rows(part, np.full(len(part), factor), low, high)
+        better = error < best_error[active]
+        best_error[active[better]], best[active[better]] = error[better], factor
+        clipping = ((part - np.clip(part, low * factor, high * factor)) ** 2).sum(axis=1)
+        active = active[clipping <= best_error[active]]
+    if scales == "power_of_two":
+        return [s * Fraction(f) for s, f in zip(whole, best.tolist(), strict=True)]
+    coarse = best.copy()
+    for place in range(-REFINED, REFINED + 1):
+        factors = np.minimum(coarse * SHRINK ** (place / (REFINED + 1)), 1.0)
+        error = _error_of_rows(units, factors, low, high)
+        better = error < best_error
+        best_error[better], best[better] = error[better], factors[better]
+    return [_float32(s * Fraction(f), name) for s, f in zip(whole, best.tolist(), strict=True)]
+
+
+def _error_of_rows(units: np.ndarray, factors: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Squared error of every row when it is rounded to multiples of its factor."""
+    factors = factors[:, None]
+    return ((np.clip(np.rint(units / factors), low, high) * factors - units) ** 2).sum(axis=1)
 
 
 def squared_error(seen: Observation, form: Format) -> tuple[float, float]:

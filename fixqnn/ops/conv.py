@@ -11,7 +11,7 @@ from fixqnn.errors import BadInput
 from fixqnn.events import Run
 from fixqnn.kernels.gather import Window, window_of
 from fixqnn.ops.op import Op, Step
-from fixqnn.ops.sums import Layout, Sum, build, prepare_sum, weight_scales
+from fixqnn.ops.sums import Layout, cached, prepare_sum, weight_scales
 
 Shape = tuple[int | None, ...]
 Pairs = Sequence[tuple[int, int]]
@@ -144,21 +144,15 @@ def prepare(step: Step) -> dict[str, Any]:
     return prepare_sum(step, _layout(step))
 
 
-def _sum(step: Step) -> Sum:
-    if "sum" not in step.cache:
-        step.cache["sum"] = build(step, _layout(step))
-    return step.cache["sum"]
-
-
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = _sum(step)
+    work = cached(step, _layout)
     y = getattr(work, engine)(x.reshape(x.shape[0], x.shape[1], *work.contraction.window.size), run)
     return y.reshape(x.shape[0], *step.shapes[step.output][1:])
 
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return _sum(step).plan
+    return cached(step, _layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from fixqnn.errors import BadInput
 from fixqnn.events import Run
 from fixqnn.kernels.gather import window_of
 from fixqnn.ops.op import Op, Step
-from fixqnn.ops.sums import Layout, Sum, build, prepare_sum, weight_scales
+from fixqnn.ops.sums import Layout, cached, prepare_sum, weight_scales
 
 Shape = tuple[int | None, ...]
 
@@ -48,14 +48,8 @@ def prepare(step: Step) -> dict[str, Any]:
     return prepare_sum(step, _layout(step))
 
 
-def _sum(step: Step) -> Sum:
-    if "sum" not in step.cache:
-        step.cache["sum"] = build(step, _layout(step))
-    return step.cache["sum"]
-
-
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = _sum(step)
+    work = cached(step, _layout)
     between = work.contraction.window.out
     channels_first = np.moveaxis(x, -1, 1).reshape(x.shape[0], x.shape[-1], *between)
     y = getattr(work, engine)(channels_first, run)
@@ -64,7 +58,7 @@ def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return _sum(step).plan
+    return cached(step, _layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from fixqnn.errors import BadInput
 from fixqnn.events import Run
 from fixqnn.kernels.gather import Window, window_of
 from fixqnn.ops.op import Op, Step
-from fixqnn.ops.sums import Layout, Sum, build, datapath_of, prepare_sum
+from fixqnn.ops.sums import Layout, build, cached, datapath_of, prepare_sum
 
 Shape = tuple[int | None, ...]
 Pairs = Sequence[tuple[int, int]]
@@ -215,14 +215,8 @@ def prepare(step: Step) -> dict[str, Any]:
     return prepare_sum(step, _layout(step))
 
 
-def _sum(step: Step) -> Sum:
-    if "sum" not in step.cache:
-        step.cache["sum"] = build(step, _layout(step))
-    return step.cache["sum"]
-
-
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = _sum(step)
+    work = cached(step, _layout)
     if step.op.name == "mean":
         rows = _in_order(step, x, step.attributes["axes"])
     else:
@@ -232,7 +226,7 @@ def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return _sum(step).plan
+    return cached(step, _layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:

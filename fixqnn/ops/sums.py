@@ -265,6 +265,13 @@ def build(step: Step, layout: Layout) -> Sum:
     return Sum(contraction, tuple(rescales), xnor_terms)
 
 
+def cached(step: Step, layout: Callable[[Step], Layout]) -> Sum:
+    """Build the working form of a prepared sum once per step."""
+    if "sum" not in step.cache:
+        step.cache["sum"] = build(step, layout(step))
+    return step.cache["sum"]
+
+
 def contraction_bound(contraction: Contraction) -> int:
     """How far the last register's content can go; asks for no kernel path, so that wide datapaths have an answer too."""
     from fixqnn.kernels.plan import content_bound, extent

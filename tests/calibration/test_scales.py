@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -237,6 +238,27 @@ def test_ternary_weights_have_the_least_error():
     assert brute_error(w, found) < 1.005 * best  # a search on a grid of scales, over bins
     two = weight_format(w, Policy(weights="ternary"), None, "w")
     assert brute_error(w, two) == min(brute_error(w, ternary(2.0**e)) for e in range(-4, 4))
+
+
+@pytest.mark.parametrize("weights", [3, 8, "ternary"])
+@pytest.mark.parametrize("kind", ["power_of_two", "free"])
+def test_every_channel_has_the_least_error(weights, kind):
+    w = np.random.default_rng(7).laplace(size=(6, 500)) * np.array([1, 1e-3, 50, 1e-40, 3, 0])[:, None]
+    policy = Policy(weights=weights, scales=kind, weight_ranges="mse")
+    found = weight_format(w.T.reshape(5, 100, 6), policy, 2, "w")
+    assert (found.axis, found.channels, found.zero_point) == (2, 6, 0)
+    for channel, row in enumerate(w[:5]):
+        form = found.channel(channel)
+        if kind == "power_of_two":
+            assert form.is_power_of_two
+            errors = {e: brute_error(row, replace(form, scale=form.scale * Fraction(2) ** e)) for e in range(-6, 7)}
+            assert min(errors, key=errors.get) == 0
+        elif channel != 3:  # that one's scale is the smallest float32
+            factors = np.linspace(0.3, 3, 1000)
+            best = min(brute_error(row, replace(form, scale=form.scale * Fraction(f))) for f in factors)
+            assert brute_error(row, form) < 1.08 * best  # of few numbers the error is jagged, and the search has a grid
+            assert Fraction(float(np.float32(float(form.scale)))) == form.scale
+    assert found.scales[5] == weight_format(np.zeros(3), policy, None, "w").scale
 
 
 def test_mse_weights_clip_an_outlier():
