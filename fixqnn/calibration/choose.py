@@ -92,7 +92,9 @@ def choose(graph: Graph, calibration: Calibration, policy: Policy = DEFAULT) -> 
     policy.check(graph)
     unfolded = [node.name for node in graph.nodes if node.op.name == "batch_norm"]
     if unfolded:
-        raise BadInput(f"folding batch norms {unfolded} would change weights; fold_batch_norm(graph) comes before quantize")
+        raise BadInput(
+            f"folding batch norms {unfolded} would change weights; fold_batch_norm(graph) comes before quantize"
+        )
     return _Choice(graph.with_formats(_wished(graph, policy)), calibration, policy).graph()
 
 
@@ -206,7 +208,9 @@ class _Choice:
 
     def _only_bias(self, name: str) -> bool:
         readers = self.source.readers(name)
-        as_bias = [n.op.name in WEIGHT_AXES and all(i == 2 for i, x in enumerate(n.inputs) if x == name) for n in readers]
+        as_bias = [
+            n.op.name in WEIGHT_AXES and all(i == 2 for i, x in enumerate(n.inputs) if x == name) for n in readers
+        ]
         return all(as_bias)
 
     def _settings(self, name: str, node: Node | None) -> Policy:
@@ -226,7 +230,9 @@ class _Choice:
             wanted[relevant, axis] = settings, axis, use.node.name
         if len(wanted) > 1:
             nodes = " and ".join(repr(node) for _, _, node in wanted.values())
-            raise BadInput(f"weight {name!r} is read by {nodes}, whose settings differ; give them the same, or name {name!r}")
+            raise BadInput(
+                f"weight {name!r} is read by {nodes}, whose settings differ; give them the same, or name {name!r}"
+            )
         settings, axis, _ = next(iter(wanted.values()))
         array = self.source.real_constant(name)
         form = weight_format(array, settings, axis, name) if array.size else Format(8)
@@ -253,7 +259,9 @@ class _Choice:
             name = self._copy(name, node, use.place, form)
         saturated = form.encode_and_count(array, name=name)[1] if array.size else 0
         if saturated:
-            why = "; ".join(filter(None, [why, f"{saturated} of {array.size} saturate: a bias has the scale of the products"]))
+            why = "; ".join(
+                filter(None, [why, f"{saturated} of {array.size} saturate: a bias has the scale of the products"])
+            )
         self.formats[name] = form
         self.notes[name] = {**_range(array), "clipped": saturated / max(array.size, 1), **({"why": why} if why else {})}
 

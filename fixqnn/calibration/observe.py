@@ -72,9 +72,7 @@ class Observation:
         """Give the observation of both sets of numbers together."""
         step = max(self.step, other.step)
         counts = _coarser(self.counts, step - self.step) + _coarser(other.counts, step - other.step)
-        return Observation(
-            min(self.low, other.low), max(self.high, other.high), self.zeros + other.zeros, step, counts
-        )
+        return Observation(min(self.low, other.low), max(self.high, other.high), self.zeros + other.zeros, step, counts)
 
     @property
     def count(self) -> int:
@@ -160,7 +158,9 @@ class Calibration:
 
     def __getitem__(self, name: str) -> Observation:
         if name not in self.values:
-            raise BadInput(f"the calibration saw no value {name!r}, so it was made on another graph; calibrate this one")
+            raise BadInput(
+                f"the calibration saw no value {name!r}, so it was made on another graph; calibrate this one"
+            )
         return self.values[name]
 
     def table(self) -> list[dict[str, Any]]:
@@ -231,7 +231,9 @@ def calibrate(
         if progress is not None:
             progress(done, total)
     if not done:
-        raise BadInput("samples are empty; ranges can only be chosen for values that were seen, so give at least one sample")
+        raise BadInput(
+            "samples are empty; ranges can only be chosen for values that were seen, so give at least one sample"
+        )
     return Calibration({name: seen[name] for name in graph.values if name in seen}, done)
 
 

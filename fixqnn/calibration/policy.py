@@ -152,7 +152,9 @@ class Policy:
         names = list(dict.fromkeys([*(node.name for node in graph.nodes), *graph.values]))
         for pattern in self.overrides:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise BadInput(f"overrides[{pattern!r}] matches no node and no value of the graph{_close(pattern, names)}")
+                raise BadInput(
+                    f"overrides[{pattern!r}] matches no node and no value of the graph{_close(pattern, names)}"
+                )
         kinds = {"input", *OPS, *FUNCTIONS, *(node.op.name for node in graph.nodes)}
         for kind in self.kinds:
             if kind not in kinds:

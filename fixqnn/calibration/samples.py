@@ -63,10 +63,14 @@ def batches(graph: Graph, samples: Any) -> Iterator[tuple[Batch, int | None]]:
     elif isinstance(samples, Iterable) and not isinstance(samples, str | bytes):
         for number, item in enumerate(samples):
             if not (_is_batch(item) or isinstance(item, list)):
-                raise BadInput(f"batch {number} of the samples is {_brief(item)}, not an array, or a tuple or dict of arrays")
+                raise BadInput(
+                    f"batch {number} of the samples is {_brief(item)}, not an array, or a tuple or dict of arrays"
+                )
             yield _bound(graph, item, f"batch {number} of the samples"), None
     else:
-        raise BadInput(f"samples must be an array, a tuple or dict of arrays, or an iterable of batches, not {_brief(samples)}")
+        raise BadInput(
+            f"samples must be an array, a tuple or dict of arrays, or an iterable of batches, not {_brief(samples)}"
+        )
 
 
 def _is_batch(item: Any) -> bool:
@@ -92,7 +96,9 @@ def _bound(graph: Graph, batch: Any, what: str) -> Batch:
         given = (_array(batch),)
     remedy = ""
     if len(given) != len(graph.inputs) and not isinstance(batch, Mapping):
-        remedy = "; a tuple, or what a DataLoader gives, holds one array per input: leave out labels, (b[0] for b in loader)"
+        remedy = (
+            "; a tuple, or what a DataLoader gives, holds one array per input: leave out labels, (b[0] for b in loader)"
+        )
     try:
         return graph.bind(*given)
     except BadInput as problem:

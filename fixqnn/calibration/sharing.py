@@ -192,7 +192,9 @@ class _Sharing:
         if maker.op.name in MOVES:  # of an input in another format, the conversion saturates
             saturates = maker.attributes.get("value", 0) == 0  # what is padded with has to be a code
         else:
-            saturates = maker.op.name in ARITHMETIC and not inside  # an average in its input's format would come too late
+            saturates = (
+                maker.op.name in ARITHMETIC and not inside
+            )  # an average in its input's format would come too late
         if not saturates:
             return False
         return all(node is clamp or self.of.get(node.output) is group for node in self.readers[name])

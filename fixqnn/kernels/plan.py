@@ -124,6 +124,16 @@ def _kept(size: int, place: BoundRegister, steps: int = 1) -> int:
     return (size >> place.drop) + steps if place.drop > 0 else size << -place.drop
 
 
+def _held(asked: int, register: Register) -> tuple[int, bool]:
+    """Bound of what a register holds when asked to hold up to ±asked, and whether it may act.
+
+    Clipping brings a number nearer to zero; wrapping may take a small one to the far end: −1 becomes the largest code of an
+    unsigned register.
+    """
+    acts = not (register.low <= -asked and asked <= register.high)
+    return (_limits(register) if acts and register.overflow.wraps else min(asked, _limits(register))), acts
+
+
 def _content(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> list[tuple[str, int, int]]:
     """(place, bound of its content, bound of what it computes with) for every place, in order."""
     rows: list[tuple[str, int, int]] = []
@@ -131,8 +141,8 @@ def _content(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) 
     if bound.product:
         place = bound.product
         asked = term << max(-place.drop, 0)
-        term = min(_kept(term, place), _limits(place.register))
-        size = min(_kept(size, place, steps), term * terms) if place.drop > 0 else term * terms
+        term, acts = _held(_kept(term, place), place.register)
+        size = term * terms if acts else _kept(size, place, steps)
         rows.append((place.name, term, asked + (1 << max(place.drop, 0))))
     number = term
     for level, stage in enumerate(bound.stages):
@@ -140,22 +150,23 @@ def _content(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) 
         size = _kept(size, place, steps)
         largest_bias = 0
         if level == len(bound.stages) - 1 and bias:
-            largest_bias = _kept(max(map(abs, bias)), bound.bias_register)
+            largest_bias, _ = _held(_kept(max(map(abs, bias)), bound.bias_register), place.register)
             size += largest_bias
             rows.append(
                 (f"{place.name} (bias)", largest_bias, max(map(abs, bias)) << max(-bound.bias_register.drop, 0))
             )
-        content = min(size, _limits(place.register))
+        content, acts = _held(size, place.register)
         up = max(place.drop, 0)
         rows.append((place.name, content, (content << up) + (number << max(-place.drop, 0)) + (1 << up) + largest_bias))
         number = content
         if stage.out:
             asked = number << max(-stage.out.drop, 0)
             size = _kept(size, stage.out, steps)
-            number = min(_kept(number, stage.out), _limits(stage.out.register))
+            number, out_acts = _held(_kept(number, stage.out), stage.out.register)
+            acts = acts or out_acts
             rows.append((stage.out.name, number, asked + (1 << max(stage.out.drop, 0))))
         # a register that may act changes the sum of what it hands on; then only each number's own bound is left
-        size = number * terms if number < size else size
+        size = number * terms if acts else size
     return rows
 
 

@@ -31,7 +31,9 @@ def pool(name: str, x: str, op: str = "max_pool") -> Node:
 def chain(*nodes: Node, shape: tuple[int, ...] = (4,), outputs: tuple[str, ...] = (), **constants: Any) -> Graph:
     """A graph with one input x, whose output is the last node's unless said otherwise."""
     outputs = outputs or (nodes[-1].output,)
-    return Graph((Value("x", (None, *shape)),), outputs, nodes, {name: np.asarray(c, float) for name, c in constants.items()})
+    return Graph(
+        (Value("x", (None, *shape)),), outputs, nodes, {name: np.asarray(c, float) for name, c in constants.items()}
+    )
 
 
 def mlp() -> Graph:

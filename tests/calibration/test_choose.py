@@ -63,7 +63,9 @@ def test_a_quantized_network_runs_and_is_near_the_real_one(policy):
     assert set(found.formats) == set(found.values)
     real = graph.evaluate(pictures(30, seed=9))["fc"]
     trace = run(lower(found, hw_models.ideal()), pictures(30, seed=9))
-    assert sqnr(real, trace.output) > 20  # one part in a hundred of the power; 8 bits promise no more after three layers
+    assert (
+        sqnr(real, trace.output) > 20
+    )  # one part in a hundred of the power; 8 bits promise no more after three layers
 
 
 def test_more_bits_come_nearer():
@@ -78,7 +80,11 @@ def test_more_bits_come_nearer():
 
 
 def test_binary_and_ternary_weights_and_one_bit_values_run():
-    for policy in (Policy(weights="binary"), Policy(weights="ternary", per_channel=True), Policy(weights=1, activations=1)):
+    for policy in (
+        Policy(weights="binary"),
+        Policy(weights="ternary", per_channel=True),
+        Policy(weights=1, activations=1),
+    ):
         trace = run(lower(quantize(mlp(), rows(), policy), hw_models.ideal()), rows())
         assert np.isfinite(trace.output.real()).all()
 
@@ -140,9 +146,20 @@ def test_overrides_reach_values_weights_biases_and_constants_by_name():
     wish = Policy(overrides={"fc1": first, "*.weight": {"narrow_weights": True}, "x": {"activations": 5}})
     found = quantize(mlp(), rows(), wish)
     bits = {name: form.bits for name, form in found.formats.items()}
-    assert bits == {"x": 5, "fc1": 6, "relu1": 6, "fc2": 8, "fc1.weight": 4, "fc1.bias": 20, "fc2.weight": 8, "fc2.bias": 32}
+    assert bits == {
+        "x": 5,
+        "fc1": 6,
+        "relu1": 6,
+        "fc2": 8,
+        "fc1.weight": 4,
+        "fc1.bias": 20,
+        "fc2.weight": 8,
+        "fc2.bias": 32,
+    }
     assert found.formats["fc2.weight"].narrow_range
-    by_constant = quantize(mlp(), rows(), Policy(weights=4, overrides={"fc2.weight": {"weights": "binary", "scales": "free"}}))
+    by_constant = quantize(
+        mlp(), rows(), Policy(weights=4, overrides={"fc2.weight": {"weights": "binary", "scales": "free"}})
+    )
     assert by_constant.formats["fc2.weight"].bits == 1
     assert not by_constant.formats["fc2.weight"].is_power_of_two
     assert by_constant.formats["fc1.weight"].bits == 4
@@ -168,7 +185,9 @@ def test_a_bias_has_exactly_the_scale_of_its_products():
     assert bias.scales == tuple(x.scale * s for s in w.scales)
     assert (bias.bits, bias.axis, bias.zero_point) == (32, 0, 0)
     whole = quantize(mlp(), rows(), Policy(scales="free", style="affine"))
-    assert whole.formats["fc2.bias"] == Format(32, scale=whole.formats["relu1"].scale * whole.formats["fc2.weight"].scale)
+    assert whole.formats["fc2.bias"] == Format(
+        32, scale=whole.formats["relu1"].scale * whole.formats["fc2.weight"].scale
+    )
 
 
 def test_the_bias_of_a_transposed_convolution_in_groups_repeats_the_scales():
@@ -180,7 +199,10 @@ def test_the_bias_of_a_transposed_convolution_in_groups_repeats_the_scales():
     x = found.formats["x"].scale
     assert found.formats["w"].axis == 1
     assert found.formats["b"].scales == tuple(x * s for s in found.formats["w"].scales * 2)
-    assert run(lower(found, hw_models.ideal()), np.ones((1, 4, 2, 2))).output.real()[0, :, 0, 0].tolist() == [3, 2, 1.5] * 2
+    assert (
+        run(lower(found, hw_models.ideal()), np.ones((1, 4, 2, 2))).output.real()[0, :, 0, 0].tolist()
+        == [3, 2, 1.5] * 2
+    )
 
 
 def test_a_half_zero_point_halves_the_scale_of_the_bias():
@@ -198,7 +220,9 @@ def test_a_bias_of_two_layers_with_different_products_is_copied():
     assert found.node("a").inputs[2] == "b"
     assert found.node("d").inputs[2] == "d.bias"
     assert found.formats["b"].scale == found.formats["x"].scale * found.formats["w"].scale
-    assert found.formats["d.bias"].scale == found.formats["c"].scale * found.formats["w"].scale != found.formats["b"].scale
+    assert (
+        found.formats["d.bias"].scale == found.formats["c"].scale * found.formats["w"].scale != found.formats["b"].scale
+    )
     assert np.array_equal(found.constants["d.bias"], graph.constants["b"])
     assert found.notes["d.bias"]["why"].startswith("copy of 'b'")
     for name in ("a", "d"):
@@ -273,7 +297,12 @@ def test_what_rounds_to_the_highest_code_is_not_clipped():
     found = quantize(chain(relu("y", "x")), np.array([[1.9955, 0.0, 0.0, 0.0]]))
     assert found.formats["x"] == fixed(8, 7, signed=False)  # up to 255/128 = 1.992
     assert found.notes["x"]["clipped"] == 0
-    assert quantize(chain(relu("y", "x", 1.0)).with_formats({"x": fixed(8, 7)}), np.full((1, 4), 1.0)).notes["x"]["clipped"] == 1
+    assert (
+        quantize(chain(relu("y", "x", 1.0)).with_formats({"x": fixed(8, 7)}), np.full((1, 4), 1.0)).notes["x"][
+            "clipped"
+        ]
+        == 1
+    )
 
 
 def test_notes_stay_when_formats_or_constants_change_and_go_with_their_value():

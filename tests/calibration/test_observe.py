@@ -16,7 +16,9 @@ from fixqnn.calibration import Observation, Policy, calibrate, observe
 from fixqnn.errors import BadInput
 from tests.calibration.networks import chain, lenet, mlp, node, pictures, relu, rows
 
-numbers = st.floats(-1e6, 1e6) | st.floats(-1e-6, 1e-6) | st.just(0.0) | st.floats(allow_nan=False, allow_infinity=False)
+numbers = (
+    st.floats(-1e6, 1e6) | st.floats(-1e-6, 1e-6) | st.just(0.0) | st.floats(allow_nan=False, allow_infinity=False)
+)
 vectors = arrays(np.float64, st.integers(1, 30), elements=numbers)
 
 
@@ -146,5 +148,7 @@ def test_a_value_that_leaves_the_real_numbers_is_named_with_its_sample():
     graph = chain(node("y", "lookup", "x", function="reciprocal"), relu("z", "y"))
     samples = np.ones((70, 4))
     samples[66, 3] = 0
-    with pytest.raises(BadInput, match=r"value y\[66, 3\] becomes inf .* keep the samples inside the function's domain"):
+    with pytest.raises(
+        BadInput, match=r"value y\[66, 3\] becomes inf .* keep the samples inside the function's domain"
+    ):
         calibrate(graph, samples)

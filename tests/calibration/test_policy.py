@@ -18,9 +18,7 @@ def test_the_examples_in_the_docstrings_hold():
 
 def test_a_policy_prints_as_the_call_that_makes_it():
     made = Policy(4, inputs=8, overrides={"a.*": {"bias": 16}}, kinds={"tanh": {"format": fixed(8, 7)}}, signed=True)
-    text = (
-        "Policy(weights=4, inputs=8, overrides={'a.*': {'bias': 16}}, kinds={'tanh': {'format': fixed(8, 7)}}, signed=True)"
-    )
+    text = "Policy(weights=4, inputs=8, overrides={'a.*': {'bias': 16}}, kinds={'tanh': {'format': fixed(8, 7)}}, signed=True)"
     assert repr(made) == text
     assert eval(text) == made
     assert repr(Policy()) == "Policy()"
@@ -36,7 +34,9 @@ def test_a_policy_cannot_change_after_it_was_made():
 
 
 def test_a_policy_travels_to_another_process_and_has_a_hash():
-    made = Policy(weights="ternary", overrides={"fc1": {"activations": 4}}, kinds={"add": {"format": affine(8, 0.1, 3)}})
+    made = Policy(
+        weights="ternary", overrides={"fc1": {"activations": 4}}, kinds={"add": {"format": affine(8, 0.1, 3)}}
+    )
     again = pickle.loads(pickle.dumps(made))
     assert again == made
     assert hash(again) == hash(made)
@@ -57,9 +57,15 @@ def test_numpy_numbers_serve_as_bits():
         ({"signed": 1}, "signed must be 'auto' or True or False, not 1"),
         ({"per_channel": "yes"}, "per_channel must be True or False, not 'yes'"),
         ({"percentile": 0.9999}, "percentile must be above 50 and at most 100, not 0.9999"),
-        ({"overrides": {"fc1": {"wieghts": 4}}}, r"overrides\['fc1'\] has no setting 'wieghts'; did you mean 'weights'"),
+        (
+            {"overrides": {"fc1": {"wieghts": 4}}},
+            r"overrides\['fc1'\] has no setting 'wieghts'; did you mean 'weights'",
+        ),
         ({"overrides": {"fc1": {"inputs": 4}}}, r"overrides\['fc1'\] has no setting 'inputs'"),
-        ({"overrides": {"fc1": 4}}, r"overrides\['fc1'\] must be a mapping of settings, such as \{'weights': 4\}, not 4"),
+        (
+            {"overrides": {"fc1": 4}},
+            r"overrides\['fc1'\] must be a mapping of settings, such as \{'weights': 4\}, not 4",
+        ),
         ({"overrides": ["fc1"]}, r"overrides must map names to settings"),
         ({"kinds": {"add": {"activations": -1}}}, r"kinds\['add'\]: activations must be a number of bits"),
         ({"kinds": {"add": {"format": 8}}}, r"kinds\['add'\]: format must be a Format, such as fixed\(8, 4\), not 8"),
@@ -71,7 +77,9 @@ def test_a_setting_that_cannot_be_is_named(wrong, message):
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_close_names():
-    with pytest.raises(BadInput, match=r"overrides\['fc3'\] matches no node and no value .*; did you mean 'fc2' or 'fc1'"):
+    with pytest.raises(
+        BadInput, match=r"overrides\['fc3'\] matches no node and no value .*; did you mean 'fc2' or 'fc1'"
+    ):
         Policy(overrides={"fc3": {"weights": 4}}).check(mlp())
     with pytest.raises(BadInput, match=r"kinds\['liner'\] is no operation or function; did you mean 'linear'"):
         Policy(kinds={"liner": {"weights": 4}}).check(mlp())

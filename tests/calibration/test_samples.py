@@ -32,7 +32,18 @@ def read(graph, samples):
         torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.tensor(rows(150))), batch_size=7),
         (part for part in np.split(rows(150), [1, 2, 149])),
     ],
-    ids=["array", "torch", "lists", "tuple", "one batch", "dict", "batches", "lists of arrays", "DataLoader", "generator"],
+    ids=[
+        "array",
+        "torch",
+        "lists",
+        "tuple",
+        "one batch",
+        "dict",
+        "batches",
+        "lists of arrays",
+        "DataLoader",
+        "generator",
+    ],
 )
 def test_samples_come_in_many_shapes_and_leave_in_equal_batches(samples):
     found = read(mlp(), samples)
@@ -114,12 +125,12 @@ def test_a_number_that_is_none_is_named_by_input_and_place_among_all_samples(bad
     samples = rows(100)
     samples[97, 2] = bad
     for given in (samples, list(np.split(samples, 10))):
-        with pytest.raises(BadInput, match=rf"samples\[97, 2\], for input 'x', is {word}; samples must be finite numbers"):
+        with pytest.raises(
+            BadInput, match=rf"samples\[97, 2\], for input 'x', is {word}; samples must be finite numbers"
+        ):
             list(chunks(mlp(), given))
 
 
 def test_inputs_of_one_batch_must_have_one_length():
     with pytest.raises(BadInput, match="different batch sizes"):
         list(chunks(TWO, (np.zeros((2, 2)), np.zeros((3, 3)))))
-
-

@@ -69,7 +69,9 @@ def test_free_scales_are_float32_and_reach_the_highest_code():
 def test_affine_scales_by_hand():
     scale = Fraction(float(np.float32(4 / 255)))
     assert value_format(seen(-1.0, 3.0), Policy(scales="free", style="affine"), "x") == affine(8, scale, -64)
-    assert value_format(seen(-1.0, 3.0), Policy(scales="free", style="affine", signed=False), "x") == affine(8, scale, 64, False)
+    assert value_format(seen(-1.0, 3.0), Policy(scales="free", style="affine", signed=False), "x") == affine(
+        8, scale, 64, False
+    )
     # ReLU6 as LiteRT writes it: 6/255 and −128
     relu6 = affine(8, Fraction(float(np.float32(6 / 255))), -128)
     assert value_format(seen(0.0, 6.0), Policy(scales="free", style="affine"), "x") == relu6
@@ -138,7 +140,9 @@ def test_percentiles_ignore_outliers_unless_nothing_would_be_left():
     assert value_format(Observation.of(x), Policy(ranges="percentile", percentile=99.9), "x").frac == 7
     sparse = np.zeros(10000)
     sparse[0] = 4.0
-    assert value_format(Observation.of(sparse), Policy(ranges="percentile", percentile=99), "x") == fixed(8, 5, signed=False)
+    assert value_format(Observation.of(sparse), Policy(ranges="percentile", percentile=99), "x") == fixed(
+        8, 5, signed=False
+    )
 
 
 # ------------------------------------------------------------------------------------------- least squared error
@@ -195,7 +199,8 @@ def test_huge_and_tiny_numbers_are_searched_too():
 
     def search(unit):
         return least_error(
-            Observation.of(x * unit), lambda f: centred(-4 * unit * f, 4 * unit * f, 4, True, False, "power_of_two", "x")
+            Observation.of(x * unit),
+            lambda f: centred(-4 * unit * f, 4 * unit * f, 4, True, False, "power_of_two", "x"),
         )
 
     for unit in (2.0**-900, 2.0**900):
@@ -206,7 +211,9 @@ def test_huge_and_tiny_numbers_are_searched_too():
 def test_weights_by_hand():
     w = np.array([[0.5, -1.0], [0.25, 0.125]])
     assert weight_format(w, Policy(), None, "w") == fixed(8, 7)
-    assert weight_format(w, Policy(narrow_weights=True), None, "w") == Format(8, scale=Fraction(1, 64), narrow_range=True)
+    assert weight_format(w, Policy(narrow_weights=True), None, "w") == Format(
+        8, scale=Fraction(1, 64), narrow_range=True
+    )
     assert weight_format(w, Policy(scales="free"), None, "w").scale == Fraction(float(np.float32(1 / 127)))
     assert weight_format(w, Policy(), 0, "w") == affine(8, [Fraction(1, 128), Fraction(1, 256)], axis=0)
     assert weight_format(w, Policy(), 1, "w") == affine(8, [Fraction(1, 128), Fraction(1, 128)], axis=1)
@@ -217,7 +224,9 @@ def test_binary_weights_are_the_mean_magnitude_with_a_sign():
     w = np.array([[0.5, -1.0], [0.25, 0.25]])
     assert weight_format(w, Policy(weights="binary"), None, "w") == affine(1, 1, HALF, signed=False)
     assert weight_format(w, Policy(weights=1), None, "w") == weight_format(w, Policy(weights="binary"), None, "w")
-    assert weight_format(w, Policy(weights="binary", scales="free"), 0, "w") == affine(1, [1.5, 0.5], HALF, signed=False, axis=0)
+    assert weight_format(w, Policy(weights="binary", scales="free"), 0, "w") == affine(
+        1, [1.5, 0.5], HALF, signed=False, axis=0
+    )
     codes = affine(1, 1, HALF, signed=False).encode(w)
     assert affine(1, 1, HALF, signed=False).decode(codes).tolist() == [[0.5, -0.5], [0.5, 0.5]]
 
@@ -283,7 +292,9 @@ def test_a_tiny_range_has_the_smallest_normal_float32():
 
 
 def test_a_scale_beyond_float32_names_the_value():
-    with pytest.raises(BadInput, match=r"'x' reaches so far that its scale .* is beyond float32; scales='power_of_two'"):
+    with pytest.raises(
+        BadInput, match=r"'x' reaches so far that its scale .* is beyond float32; scales='power_of_two'"
+    ):
         value_format(seen(-1e300, 1.0), Policy(scales="free"), "x")
     assert value_format(seen(-1e300, 1.0), Policy(), "x").frac == -math.frexp(1e300)[1] + 7
 

@@ -52,14 +52,19 @@ def test_pixel_shuffle_keeps_the_format_of_its_input():
 
 def test_arithmetic_tables_and_means_have_formats_of_their_own():
     graph = chain(
-        node("a", "add", "x", "x"), node("t", "lookup", "a", function="tanh"), node("m", "mean", "t", axes=(1,), keepdims=True)
+        node("a", "add", "x", "x"),
+        node("t", "lookup", "a", function="tanh"),
+        node("m", "mean", "t", axes=(1,), keepdims=True),
     )
     assert shared(graph) == [{"x"}, {"a"}, {"t"}, {"m"}]
 
 
 def test_a_concat_and_all_its_inputs_have_one_format():
     graph = chain(
-        node("a", "add", "x", "x"), node("b", "add", "a", "x"), node("c", "concat", "a", "k", "b", axis=1), k=np.ones((1, 2))
+        node("a", "add", "x", "x"),
+        node("b", "add", "a", "x"),
+        node("c", "concat", "a", "k", "b", axis=1),
+        k=np.ones((1, 2)),
     )
     assert shared(graph) == [{"x"}, {"a", "k", "b", "c"}]
 
@@ -80,16 +85,26 @@ def test_what_follows_has_the_settings_of_what_it_follows():
 def test_bits_of_outputs_reach_back_to_where_the_numbers_are_made():
     graph = chain(node("a", "add", "x", "x"), relu("b", "a"), node("c", "reshape", "b", shape=(None, 2, 2)))
     found = groups(graph, Policy(outputs=16, inputs=6))
-    assert {name: g.settings.activations for g in found for name in (*g.members, *g.fused)} == {"x": 6, "a": 16, "b": 16, "c": 16}
+    assert {name: g.settings.activations for g in found for name in (*g.members, *g.fused)} == {
+        "x": 6,
+        "a": 16,
+        "b": 16,
+        "c": 16,
+    }
     both = chain(node("a", "add", "x", "x"), node("c", "reshape", "a", shape=(None, 2, 2)), node("d", "add", "a", "a"))
     found = groups(both, Policy(outputs=16))
     assert {name: g.settings.activations for g in found for name in g.members} == {"x": 8, "a": 8, "c": 8, "d": 16}
     both = chain(
-        node("a", "add", "x", "x"), node("c", "reshape", "a", shape=(None, 2, 2)), node("d", "add", "a", "a"), outputs=("c",)
+        node("a", "add", "x", "x"),
+        node("c", "reshape", "a", shape=(None, 2, 2)),
+        node("d", "add", "a", "a"),
+        outputs=("c",),
     )
     found = groups(both, Policy(outputs=16))  # others read a
     assert {name: g.settings.activations for g in found for name in g.members} == {"x": 8, "a": 8, "c": 16, "d": 8}
-    found = groups(graph, Policy(outputs=16, kinds={"clamp": {"activations": 12}}, overrides={"c": {"activations": 10}}))
+    found = groups(
+        graph, Policy(outputs=16, kinds={"clamp": {"activations": 12}}, overrides={"c": {"activations": 10}})
+    )
     assert next(g.settings.activations for g in found if "c" in g.members) == 10
 
 
@@ -109,7 +124,17 @@ def test_a_relu_is_left_to_the_saturation_of_the_layer_before():
         node("a", "matmul", "x", "x"),
         node("a", "mean", "x", axes=(2,), keepdims=True),
         conv("a", "x", "w"),
-        node("a", "conv_transpose", "x", "w", stride=(1, 1), padding=(0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1),
+        node(
+            "a",
+            "conv_transpose",
+            "x",
+            "w",
+            stride=(1, 1),
+            padding=(0, 0),
+            output_padding=(0, 0),
+            dilation=(1, 1),
+            groups=1,
+        ),
     ],
     ids=lambda n: n.op.name,
 )
@@ -119,7 +144,12 @@ def test_every_arithmetic_operation_can_fuse_a_clamp(maker):
 
 def test_saturation_reaches_through_pooling_and_moves():
     graph = chain(
-        conv("a", "x", "w"), pool("b", "a"), node("c", "reshape", "b", shape=(None, 4)), relu("y", "c"), shape=PLAIN, w=ONE
+        conv("a", "x", "w"),
+        pool("b", "a"),
+        node("c", "reshape", "b", shape=(None, 4)),
+        relu("y", "c"),
+        shape=PLAIN,
+        w=ONE,
     )
     assert shared(graph) == [{"x"}, {"y", "(a)", "(b)", "(c)"}]
     assert shared(graph, Policy(share=False)) == [{"x"}, {"a"}, {"b"}, {"y", "(c)"}]
@@ -134,7 +164,10 @@ def test_saturation_reaches_through_pooling_and_moves():
         ([conv("a", "x", "w"), relu("y", "a")], ("a", "y")),  # it leaves the graph
         ([conv("a", "x", "w"), pool("b", "a", "average_pool"), relu("y", "b")], ()),  # clamping does not commute
         ([conv("a", "x", "w"), pool("b", "a"), relu("y", "b"), node("z", "add", "a", "a")], ()),
-        ([conv("a", "x", "w"), node("b", "pad", "a", padding=((0, 0),) * 3 + ((1, 1),), value=-1.0), relu("y", "b")], ()),
+        (
+            [conv("a", "x", "w"), node("b", "pad", "a", padding=((0, 0),) * 3 + ((1, 1),), value=-1.0), relu("y", "b")],
+            (),
+        ),
     ],
     ids=["input", "table", "second reader", "output", "average", "reader before the pool", "padding that is no zero"],
 )
@@ -161,7 +194,12 @@ def test_given_formats_travel_forward_and_backward_through_moves():
     given = fixed(8, 5)
     assert formats(graph.with_formats({"pool1": given})) == {"relu1": given, "conv1": given}
     assert formats(graph.with_formats({"relu1": given})) == {"pool1": given, "conv1": given}
-    assert formats(graph.with_formats({"relu2": given})) == {"pool3": given, "flat": given, "conv2": given, "pool2": given}
+    assert formats(graph.with_formats({"relu2": given})) == {
+        "pool3": given,
+        "flat": given,
+        "conv2": given,
+        "pool2": given,
+    }
     assert formats(graph.with_formats({"conv1": given})) == {}
 
 
@@ -184,9 +222,7 @@ def test_a_format_per_channel_does_not_travel():
 
 
 def test_the_format_of_a_concat_is_that_of_its_inputs_where_they_agree():
-    graph = Graph(
-        (Value("a", (None, 2)), Value("b", (None, 2))), ("c",), (node("c", "concat", "a", "b", axis=1),), {}
-    )
+    graph = Graph((Value("a", (None, 2)), Value("b", (None, 2))), ("c",), (node("c", "concat", "a", "b", axis=1),), {})
     given = fixed(8, 5)
     assert formats(graph.with_formats({"a": given, "b": given})) == {"c": given}
     assert formats(graph.with_formats({"c": given})) == {"a": given, "b": given}
