@@ -8,7 +8,7 @@ import numpy as np
 
 from fixqnn.arith.bind import output_register
 from fixqnn.arith.exact import round_shift
-from fixqnn.errors import DoesNotFit, RegisterOverflow
+from fixqnn.errors import BadInput, DoesNotFit, RegisterOverflow
 from fixqnn.format import Format
 from fixqnn.modes import Overflow, Rounding, draw64, fit, round_quotient
 from fixqnn.tensor import Tensor
@@ -49,6 +49,8 @@ def cast(
     ------
     RegisterOverflow
         With ``overflow="forbid"``, for the first code that does not fit.
+    BadInput
+        For anything but a Tensor and a Format, or a channel axis of the wrong length.
     DoesNotFit
         For per-channel formats that differ in their channels, or a narrow range that would wrap.
 
@@ -58,8 +60,11 @@ def cast(
     >>> cast(Tensor([300, -300], fixed(10, 4)), fixed(6, 3), rounding="half_even", overflow="saturate")
     Tensor([31, -32], fixed(6, 3))
     """
+    if not isinstance(tensor, Tensor) or not isinstance(format, Format):
+        raise BadInput(f"cast takes a Tensor and a Format, not {type(tensor).__name__} and {type(format).__name__}")
     rounding, overflow = Rounding.of(rounding), Overflow.of(overflow)
     source = tensor.format
+    format.check_shape(tensor.shape, "tensor")
     if source.per_channel and format.per_channel and (source.axis, source.channels) != (format.axis, format.channels):
         raise DoesNotFit(f"cannot cast {source} to {format}: their channels differ")
     register = output_register(format, overflow, kept)

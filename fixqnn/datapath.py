@@ -12,7 +12,7 @@ from typing import Any
 
 from fixqnn.errors import FormatError
 from fixqnn.modes import Overflow, Rounding
-from fixqnn.scaler import Scaler, Shift, check_choice, check_count, is_scaler
+from fixqnn.scaler import Scaler, Shift, check_choice, check_count, check_kind, is_scaler
 
 __all__ = ["Rounding", "Overflow", "Register", "Stage", "SumOfProducts", "Elementwise", "Lookup", "Datapath"]
 
@@ -60,6 +60,10 @@ class Register:
         check_count("Register.bits", self.bits, 1)
         check_count("Register.drop", self.drop, 0)
         check_count("Register.kept", self.kept, 0)
+        if not isinstance(self.signed, bool):
+            raise FormatError(f"Register.signed must be True or False, not {self.signed!r}")
+        if self.frac is not None and (isinstance(self.frac, bool) or not isinstance(self.frac, int)):
+            raise FormatError(f"Register.frac must be a whole number, not {self.frac!r}")
         if self.frac is not None and self.drop:
             raise FormatError(f"a Register takes drop or frac, not both: drop={self.drop}, frac={self.frac}")
         if self.kept and self.overflow not in (Overflow.wrap, Overflow.wrap_sign_magnitude):
@@ -104,6 +108,8 @@ class Stage:
     out: Register | None = None
 
     def __post_init__(self) -> None:
+        check_kind("Stage.register", self.register, Register)
+        check_kind("Stage.out", self.out, Register | None)
         if self.size is not None:
             check_count("Stage.size", self.size, 1)
         if self.within is not None:
@@ -145,7 +151,13 @@ class SumOfProducts:
     bias: str = "first"
 
     def __post_init__(self) -> None:
+        check_kind("SumOfProducts.scaler", self.scaler, Scaler | None)
+        check_kind("SumOfProducts.product", self.product, Register | None)
+        check_kind("SumOfProducts.sum", self.sum, Stage | tuple | list)
+        check_kind("SumOfProducts.order", self.order, tuple | list)
         stages = (self.sum,) if isinstance(self.sum, Stage) else tuple(self.sum)
+        for stage in stages:
+            check_kind("SumOfProducts.sum", stage, Stage)
         object.__setattr__(self, "sum", stages)
         object.__setattr__(self, "order", tuple(self.order))
         check_choice("SumOfProducts.term", self.term, ("product", "xnor"))
@@ -195,6 +207,9 @@ class Elementwise:
     zero_point: str = "subtracted"
 
     def __post_init__(self) -> None:
+        check_kind("Elementwise.scaler", self.scaler, Scaler | None)
+        check_kind("Elementwise.align", self.align, Scaler | None)
+        check_kind("Elementwise.register", self.register, Register | None)
         check_choice("Elementwise.common", self.common, (None, "output", "finest", "twice_max", "real"))
         check_choice("Elementwise.zero_point", self.zero_point, ("subtracted", "folded"))
         check_count("Elementwise.headroom", self.headroom, 0)
@@ -238,6 +253,10 @@ class Lookup:
         object.__setattr__(self, "rounding", Rounding.of(self.rounding))
         object.__setattr__(self, "overflow", Overflow.of(self.overflow))
         object.__setattr__(self, "output_rounding", Rounding.of(self.output_rounding))
+        check_kind("Lookup.scaler", self.scaler, Scaler | None)
+        check_kind("Lookup.entry", self.entry, Register | None)
+        for name in ("low", "high"):
+            check_kind(f"Lookup.{name}", getattr(self, name), int | float)
         check_choice("Lookup.overflow", str(self.overflow), ("saturate", "wrap"))
         if self.size is not None:
             check_count("Lookup.size", self.size, 1)

@@ -116,6 +116,12 @@ class Graph:
             except BadInput as problem:
                 raise BadInput(f"node {node.name!r} ({node.op.name}): {problem}") from None
             write(node.output, shape, f"node {node.name!r}")
+        fixed = [name for name in self.outputs if name in self.constants]
+        if fixed:
+            raise BadInput(f"outputs {fixed} are constants; only inputs and what nodes make can leave a graph")
+        for name, form in self.formats.items():
+            if not isinstance(form, Format):
+                raise BadInput(f"the format of {name!r} must be a Format such as fixed(8, 4), not {form!r}")
         for name in (*self.outputs, *self.formats):
             if name not in values:
                 raise BadInput(f"graph has no value named {name!r}; it has {', '.join(values)}")
@@ -159,6 +165,8 @@ class Graph:
         names = [v.name for v in self.inputs]
         if len(inputs) == 1 and not named and isinstance(inputs[0], Mapping):
             inputs, named = (), dict(inputs[0])
+        elif len(inputs) == 1 and not named and isinstance(inputs[0], tuple):
+            inputs = inputs[0]
         if len(inputs) > len(names):
             raise BadInput(f"graph takes {len(names)} inputs ({', '.join(names)}), not {len(inputs)}")
         given = {**dict(zip(names, inputs, strict=False)), **named}
@@ -192,7 +200,11 @@ class Graph:
         arrays: dict[str, np.ndarray] = {
             name: np.asarray(a, dtype=np.float64) for name, a in self.bind(*inputs, **named).items()
         }
-        wanted = set(self.values) if watch == "all" else {*self.outputs, *watch}
+        names = (watch,) if isinstance(watch, str) else tuple(watch)
+        unknown = [name for name in names if name not in self.values and watch != "all"]
+        if unknown:
+            raise BadInput(f"cannot watch {unknown}: the graph has the values {', '.join(self.values)}")
+        wanted = set(self.values) if watch == "all" else {*self.outputs, *names}
         last = {name: i for i, node in enumerate(self.nodes) for name in node.inputs}
         kept = {name: arrays[name] for name in arrays if name in wanted}
         for i, node in enumerate(self.nodes):

@@ -151,6 +151,13 @@ def lower(graph: Graph, accelerator: Accelerator, paths: str | Mapping[str, str]
     BadInput
         For an unknown kernel path, or a forced one that is not proved.
     """
+    if not isinstance(graph, Graph):
+        raise BadInput(f"lower takes a Graph, not {type(graph).__name__}; from_torch(module, example) makes one")
+    if not isinstance(accelerator, Accelerator):
+        hint = "call it: it makes one" if callable(accelerator) else "e.g. hw_models.ideal()"
+        raise BadInput(f"lower takes an Accelerator, not {accelerator!r}; {hint}")
+    if not isinstance(paths, str | Mapping | None):
+        raise BadInput(f"paths is the name of a kernel path, or names by node, not {paths!r}")
     for rewrite in accelerator.rewrites:
         graph = rewrite(graph)
     return _Lowering(graph, accelerator, paths).program()
@@ -300,7 +307,7 @@ class _Lowering:
             op, name, inputs, output, attributes, datapath,
             {v: self.formats[v] for v in values}, {v: self.shapes[v] for v in values}, constants,
         )  # fmt: skip
-        step = replace(step, constants={**constants, **op.prepare(step)})
+        step = replace(step, prepared=op.prepare(step))
         forced = self.paths if isinstance(self.paths, str | None) else self.paths.get(name)
         self.steps.append(plan(step, forced))
 

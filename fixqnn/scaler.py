@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,6 +31,13 @@ def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
     """Refuse anything but one of `choices`."""
     if value not in choices:
         raise FormatError(f"{what} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_kind(what: str, value: Any, kind: Any) -> None:
+    """Refuse anything but an instance of `kind`."""
+    if not isinstance(value, kind):
+        names = getattr(kind, "__name__", None) or " or ".join(getattr(k, "__name__", str(k)) for k in get_args(kind))
+        raise FormatError(f"{what} must be {names.replace('NoneType', 'None')}, not {value!r}")
 
 
 def ratio(up: Sequence[Fraction], down: Fraction, kind: str = "exact") -> Fraction:
@@ -129,6 +136,7 @@ class Multiplier:
         object.__setattr__(self, "constant", Rounding.of(self.constant))
         check_count("Multiplier.bits", self.bits, 2)
         check_choice("Multiplier.ratio", self.ratio, RATIOS)
+        check_kind("Multiplier.shift", self.shift, int | None)
 
     def prepare(
         self, up: Sequence[Fraction], down: Fraction, count: int = 1, shift: int | None = None

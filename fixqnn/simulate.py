@@ -59,6 +59,8 @@ def run(
     RegisterOverflow
         When a ``forbid`` register was asked to hold more than it can.
     """
+    if not isinstance(program, Program):
+        raise BadInput(f"run takes a Program, not {type(program).__name__}; lower(graph, accelerator) makes one")
     if engine not in ENGINES:
         raise BadInput(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
     if engine == "fast":
@@ -91,6 +93,8 @@ def _watched(program: Program, watch: str | tuple[str, ...] | list[str]) -> list
     made = [v.name for v in program.inputs] + [s.output for s in program.steps]
     if watch == "all":
         return made
+    if not isinstance(watch, str | tuple | list | set | frozenset):
+        raise BadInput(f"watch takes 'all' or names of values, not {watch!r}")
     wanted = (watch,) if isinstance(watch, str) else tuple(watch)
     unknown = [name for name in wanted if name not in made]
     if unknown:

@@ -33,6 +33,10 @@ RECORDS = {
 }  # fmt: skip
 
 
+class CallableName(str):
+    """A callable of a saved datapath: only its name is kept, since what it made is among the prepared constants."""
+
+
 def describe(program: Program) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Turn a program into a JSON document and its arrays, by name; kernel paths are not part of it."""
     arrays: dict[str, np.ndarray] = {}
@@ -48,13 +52,11 @@ def describe(program: Program) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     constants = {name: pack(f"constant/{name}", c) for name, c in program.constants.items()}
     steps = []
     for index, step in enumerate(program.steps):
-        own = {
-            name: pack(f"step{index}/{name}", c) for name, c in step.constants.items() if name not in program.constants
-        }
+        own = {name: pack(f"step{index}/{name}", c) for name, c in step.prepared.items()}
         steps.append({
             "op": step.op.name, "name": step.name, "inputs": list(step.inputs), "output": step.output,
             "attributes": to_json(dict(step.attributes)), "datapath": to_json(step.datapath),
-            "formats": to_json(dict(step.formats)), "shapes": to_json(dict(step.shapes)), "constants": own,
+            "formats": to_json(dict(step.formats)), "shapes": to_json(dict(step.shapes)), "prepared": own,
         })  # fmt: skip
     document = {
         "kind": KIND, "accelerator": program.accelerator, "source": program.source,
@@ -129,10 +131,10 @@ def _program(document: dict[str, Any], arrays: Mapping[str, np.ndarray], known: 
                 f"step {row['name']!r} uses the operation {row['op']!r}, which is not built in; pass it: load(path, ops=(MY_OP,))"
             )
         own = {name: constants[name] for name in row["inputs"] if name in constants}
-        own |= {name: unpack(c) for name, c in row["constants"].items()}
+        prepared = {name: unpack(c) for name, c in row["prepared"].items()}
         steps.append(Step(
             known[row["op"]], row["name"], tuple(row["inputs"]), row["output"], from_json(row["attributes"]),
-            from_json(row["datapath"]), from_json(row["formats"]), from_json(row["shapes"]), own,
+            from_json(row["datapath"]), from_json(row["formats"]), from_json(row["shapes"]), own, prepared,
         ))  # fmt: skip
     inputs = tuple(Value(name, from_json(shape), from_json(form)) for name, shape, form in document["inputs"])
     return Program(
@@ -145,6 +147,8 @@ def to_json(value: Any) -> Any:
     """Write records, formats, rationals and floats as plain JSON, without losing a bit."""
     if isinstance(value, Enum):
         return str(value)
+    if isinstance(value, CallableName):
+        return {"callable": str(value)}
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | np.integer):
@@ -186,5 +190,5 @@ def from_json(value: Any) -> Any:
         case {"map": items}:
             return {k: from_json(v) for k, v in items.items()}
         case {"callable": name}:
-            return name
+            return CallableName(name)
     raise ValueError(f"unknown JSON {list(value)}")

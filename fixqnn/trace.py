@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -104,12 +105,8 @@ class Trace:
         folder.mkdir(parents=True, exist_ok=True)
         self.program.save(folder / PROGRAM)
         for name, tensor in self.values.items():
-            codes = tensor.codes
-            if codes.dtype.hasobject:
-                raise BadInput(
-                    f"value {name!r} has codes past 64 bits, which .npy files hold only by pickling; leave it unwatched"
-                )
-            np.save(folder / f"{name}.npy", codes, allow_pickle=False)
+            codes = tensor.codes.astype(str) if tensor.codes.dtype.hasobject else tensor.codes  # wide codes as decimals
+            np.save(folder / file_name(name), codes, allow_pickle=False)
         document = {
             "program": self.program.fingerprint, "accelerator": self.program.accelerator, "samples": self.samples,
             "clipped": dict(self.clipped), "values": list(self.values),
@@ -127,7 +124,7 @@ class Trace:
             document = json.loads((folder / SUMMARY).read_text())
             program = Program.load(folder / PROGRAM)
             values = {
-                name: Tensor(np.load(folder / f"{name}.npy", allow_pickle=False), program.formats[name])
+                name: Tensor(read_codes(folder / file_name(name)), program.formats[name])
                 for name in document["values"]
             }
             events = {step: {n: _event_of(n, e) for n, e in regs.items()} for step, regs in document["events"].items()}
@@ -136,6 +133,25 @@ class Trace:
                 raise
             raise BadFile(f"{folder} is no complete trace: {type(problem).__name__} {problem}") from None
         return Trace(program, values, events, document["clipped"], document["samples"])
+
+
+def file_name(value: str) -> str:
+    """Name of the file that holds a value; what a path cannot hold is written as in a URL.
+
+    >>> file_name("layer1.0.conv1"), file_name("a/b")
+    ('layer1.0.conv1.npy', 'a%2Fb.npy')
+    """
+    return f"{quote(value, safe='')}.npy"
+
+
+def read_codes(path: Path) -> np.ndarray:
+    """Read one file of codes, decimals included."""
+    codes = np.load(path, allow_pickle=False)
+    if codes.dtype.kind != "U":
+        return codes
+    whole = np.empty(codes.shape, object)
+    whole.reshape(-1)[:] = [int(text) for text in codes.ravel()]
+    return whole
 
 
 def _event_json(e: RegisterEvents) -> dict[str, Any]:
@@ -217,6 +233,8 @@ def first_difference(a: Trace, b: Trace | Mapping[str, np.ndarray]) -> Differenc
     BadInput
         When the two have no value in common.
     """
+    if not isinstance(a, Trace) or not isinstance(b, Trace | Mapping):
+        raise BadInput(f"first_difference takes a Trace and a Trace or arrays by name, not {type(a).__name__} and {type(b).__name__}")
     others = (
         {n: t.codes for n, t in b.values.items()} if isinstance(b, Trace) else {n: np.asarray(v) for n, v in b.items()}
     )

@@ -40,7 +40,7 @@ def make_step(
         {**dict(zip(names, in_shapes, strict=True)), "y": op.shape(*in_shapes, **attributes)},
         {f"x{i}": codes for i, codes in (constants or {}).items()},
     )
-    return replace(step, constants={**step.constants, **op.prepare(step)})
+    return replace(step, prepared=op.prepare(step))
 
 
 def fitting_step(*arguments: Any, **attributes: Any) -> Step:

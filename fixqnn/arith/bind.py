@@ -130,6 +130,8 @@ def bind_sum(
             next(numbers)
         stages.append(BoundStage(register, stage.size, out))
     last = stages[-1].register
+    # a real bias joins in the scaler; what a folded zero point leaves to add still joins in the register
+    bias = "last" if datapath.bias == "last" else "first"
     bias_point = _bias_point(bias_ratio)
     bias_register = BoundRegister(last.name, last.register, bias_point - point, last.number)
     ends: list[tuple[bool, ...] | None] = []
@@ -139,7 +141,7 @@ def bind_sum(
             own = run_ends(sizes, datapath.order, stage.within)
             outer = own if outer is None else own | outer
         ends.append(None if outer is None else tuple(outer.tolist()))
-    return BoundSum(product, tuple(stages), tuple(reversed(ends)), datapath.bias, bias_register, -frac)
+    return BoundSum(product, tuple(stages), tuple(reversed(ends)), bias, bias_register, -frac)
 
 
 def power_of_two(step: Fraction | None, name: str = "register") -> int:

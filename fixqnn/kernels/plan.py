@@ -223,7 +223,7 @@ def _prove_stepwise(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms
         return False, "a bias that comes last joins in the only register"
     if len(bound.stages) == 1 and bias and any(_bias_acts(b, bound.bias_register) for b in bias):
         return False, "the bias alone makes its register act"
-    places = [p for s in bound.stages for p in (s.register, s.out) if p]
+    places = [p for s in bound.stages for p in (s.register, s.out) if p] + [bound.bias_register]
     if any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in places):
         return False, "an outer register rounds at random"
     ok, reason = _prove_wide(reach, bound, bias, terms)

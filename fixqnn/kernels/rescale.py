@@ -264,7 +264,8 @@ class Rescale:
         return decided
 
     def _divide(self) -> Callable[..., None]:
-        if Rounding.stochastic in (self.scaler.rounding, getattr(self.scaler.then, "rounding", None)):
+        modes = [getattr(self.scaler.then, name, None) for name in ("rounding", "first", "second")]
+        if Rounding.stochastic in (self.scaler.rounding, *modes):
             return self._redo_all
         count, flags = self.constants, np.array(mode_flags(self.scaler.rounding), np.int64)
         divisors = np.array([c for c, _ in count], np.int64)

@@ -40,7 +40,7 @@ def prepare(step: Step) -> dict[str, Any]:
 
 def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compare one code after another."""
-    lowest, highest = step.constants["lowest"], step.constants["highest"]
+    lowest, highest = step.prepared["lowest"], step.prepared["highest"]
     y = np.empty(x.shape, object)
     for place in np.ndindex(*x.shape):
         code = int(x[place])
@@ -50,7 +50,7 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compare all codes."""
-    lowest, highest = step.constants["lowest"], step.constants["highest"]
+    lowest, highest = step.prepared["lowest"], step.prepared["highest"]
     return np.clip(x, lowest, highest).astype(step.out_format.code_dtype, copy=False)
 
 

@@ -84,6 +84,11 @@ def transposed_shape(
         (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
         for n, k, s, p, extra, d in zip(x[2:], w[2:], stride, padding, output_padding, dilation, strict=True)
     ]
+    if any(extra >= max(s, d) for extra, s, d in zip(output_padding, stride, dilation, strict=True)):
+        raise BadInput(
+            f"conv_transpose: output_padding {tuple(output_padding)} must be smaller than the stride {tuple(stride)} or the "
+            f"dilation {tuple(dilation)}"
+        )
     if min(out) < 1:
         raise BadInput(f"conv_transpose: padding {tuple(padding)} leaves nothing of the output of input {x[2:]}")
     return (x[0], w[1] * groups, *out)

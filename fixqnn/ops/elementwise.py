@@ -185,7 +185,7 @@ def register_of(step: Step) -> BoundRegister | None:
     if step.datapath.register is None:
         return None
     name = "product" if step.op.name == "multiply" else "sum"
-    return BoundRegister(name, step.datapath.register, step.constants["drop"], REGISTER)
+    return BoundRegister(name, step.datapath.register, step.prepared["drop"], REGISTER)
 
 
 # -- the definition ----------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def register_of(step: Step) -> BoundRegister | None:
 
 def exact(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute one output after another, on Python integers."""
-    datapath, operands, constants = step.datapath, operands_of(step), step.constants["align"]
+    datapath, operands, constants = step.datapath, operands_of(step), step.prepared["align"]
     a, b = np.broadcast_arrays(a, b)
     shape = a.shape
     a, b = lanes(a), lanes(b)
@@ -225,4 +225,4 @@ def exact(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         acc[n, c, p] = total
     if register is not None:
         run.note(register.name, register.register, counter.below, counter.above, counter.first)
-    return rescale_of(step, step.constants, 0).exact_array(acc, run, position).reshape(shape)
+    return rescale_of(step, step.prepared, 0).exact_array(acc, run, position).reshape(shape)

@@ -203,7 +203,7 @@ def _asked(step: Step, index: Index, entry: int, flag: int) -> int:
 
 def _table_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     index, operand = Index.of(step), Operand.of(step.in_format(0).scale, step.in_format(0).zero_point)
-    entries, flags = step.constants["entries"], step.constants["flags"]
+    entries, flags = step.prepared["entries"], step.prepared["flags"]
     codes, position = lanes(x), position_of(x.shape)
     y = np.empty(codes.shape, object)
     counter = Counter(codes.shape[1])
@@ -221,7 +221,7 @@ def _table_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
             witness = Witness(run.first_sample + n, position(p), c, -1, asked)
             counter.first = witness if counter.first is None else min(counter.first, witness)
     run.note(_entry_name(step), _entry_register(step), counter.below, counter.above, counter.first)
-    rescale = _table_rescale(step, step.constants)
+    rescale = _table_rescale(step, step.prepared)
     return (y if rescale is None else rescale.exact_array(y, run, position)).reshape(x.shape)
 
 
@@ -240,14 +240,14 @@ class Table:
     def of(cls, step: Step) -> Table:
         """Make the working form of a prepared table."""
         index, form = Index.of(step), step.in_format(0)
-        entries, flags = step.constants["entries"], step.constants["flags"]
+        entries, flags = step.prepared["entries"], step.prepared["flags"]
         where = None if index.slope is None else _indices(step, index)
         if where is None or form.bits <= COMPOSED:
             codes = np.arange(form.low, form.high + 1)
             places = codes - form.low if where is None else where(codes)
             entries, flags = (np.roll(v[places], form.low) for v in (entries, flags))
             where = None
-        return cls(step, index, entries, flags if flags.any() else None, where, _table_rescale(step, step.constants))
+        return cls(step, index, entries, flags if flags.any() else None, where, _table_rescale(step, step.prepared))
 
     def fast(self, run: Run, x: np.ndarray) -> np.ndarray:
         """Entries of all codes, rescaled if a scaler follows."""
@@ -329,7 +329,7 @@ def _store(step: Step, bound: int) -> Rescale:
 def _signs_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     operand, position = Operand.of(step.in_format(0).scale, step.in_format(0).zero_point), position_of(x.shape)
     codes = lanes(x)
-    from_zero, below_zero = step.constants["rescale"]
+    from_zero, below_zero = step.prepared["rescale"]
     key = int(sequence_key(run.seed, run.stream))
     asked = np.empty(codes.shape, object)
     for n, c, p in np.ndindex(*codes.shape):
@@ -357,8 +357,8 @@ class Signs:
         form, zero = step.in_format(0), step.out_format.zero_point
         operand = Operand.of(form.scale, form.zero_point)
         bound = max(map(abs, operand.range(form)))
-        rescales = [Rescale(step.datapath, (c,), Format(WIDEST), bound, zero) for c in step.constants["rescale"]]
-        furthest = max(reach(step.datapath, c, bound) for c in step.constants["rescale"]) + abs(int(zero)) + 1
+        rescales = [Rescale(step.datapath, (c,), Format(WIDEST), bound, zero) for c in step.prepared["rescale"]]
+        furthest = max(reach(step.datapath, c, bound) for c in step.prepared["rescale"]) + abs(int(zero)) + 1
         if furthest.bit_length() > WIDEST - 2:
             raise TooWide(f"numbers of up to ±{furthest} pass 62 bits; use narrower formats, or engine='exact'")
         signs = cls(operand, *rescales, _store(step, furthest))

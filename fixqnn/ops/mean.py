@@ -145,8 +145,8 @@ def _adaptive_run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarra
     for number, (index, where) in enumerate(_adaptive_parts(step)):
         terms = _bin_terms(where)
         if terms not in step.cache:
-            rows = tuple(row for row in step.constants["scaler"] if row[0] == terms)
-            one = replace(step, constants={**step.constants, "scaler": rows})
+            rows = tuple(row for row in step.prepared["scaler"] if row[0] == terms)
+            one = replace(step, prepared={**step.prepared, "scaler": rows})
             step.cache[terms] = build(one, _adaptive_layout(step, terms))
         # every position draws its own random numbers
         part = replace(run, seed=run.seed + (number << 32), events={})

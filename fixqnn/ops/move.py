@@ -199,13 +199,13 @@ def mover(shape: Callable[..., Shape], real: Callable[..., np.ndarray], source: 
         moved = np.empty(out, object)
         for place in np.ndindex(*out):
             found = source(place, shapes, out, **step.attributes)
-            moved[place] = step.constants["padding_code"] if found is None else int(codes[found[0]][found[1]])
+            moved[place] = step.prepared["padding_code"] if found is None else int(codes[found[0]][found[1]])
         return moved
 
     def fast(step: Step, run: Run, *codes: np.ndarray) -> np.ndarray:
         attributes = dict(step.attributes)
-        if "padding_code" in step.constants:
-            attributes["value"] = step.constants["padding_code"]
+        if "padding_code" in step.prepared:
+            attributes["value"] = step.prepared["padding_code"]
         return real(*codes, **attributes).astype(step.out_format.code_dtype, copy=False)
 
     return Op(name, shape, real, prepare, exact, fast)

@@ -70,7 +70,9 @@ class Step:
     shapes : mapping of str to tuple
         Shape of every input and of the output, by value name; the batch axis is None.
     constants : mapping of str to ndarray
-        Codes of constant inputs by value name, and what `prepare` made, by its own words.
+        Codes of constant inputs, by value name.
+    prepared : mapping of str to Any
+        What `prepare` made, by its own words: a constant may be called what it likes.
     path : str
         The kernel path chosen at lowering (``""`` where there is no choice).
     reason : str
@@ -88,6 +90,7 @@ class Step:
     formats: Mapping[str, Format]
     shapes: Mapping[str, tuple[int | None, ...]]
     constants: Mapping[str, Any] = field(default_factory=dict)
+    prepared: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     reason: str = ""
     cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)

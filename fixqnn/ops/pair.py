@@ -110,7 +110,7 @@ class FloatPair:
 
     def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Output codes, int64."""
-        align, constants = self.step.datapath.align, self.step.constants["align"]
+        align, constants = self.step.datapath.align, self.step.prepared["align"]
         fl, reals = align.dtype, []
         for side, codes, c in zip((self.left, self.right), (a, b), constants, strict=True):
             x = side.fast(codes, run, codes.shape).astype(fl)
@@ -145,14 +145,14 @@ def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
     """
     if in_floats(step.datapath):
         sides = [_side(step, i) for i in (0, 1)]
-        return FloatPair(step, *sides, rescale_of(step, step.constants, 1))
+        return FloatPair(step, *sides, rescale_of(step, step.prepared, 1))
     sides = [_side(step, i) for i in (0, 1)]
     a, b = (side.bound for side in sides)
     bound = a * b if step.op.name == "multiply" else a + b
     register = register_of(step)
     keep = None if register is None else Keep(register, bound, PLACES)
     too_wide = max(bound, *(side.widest for side in sides)).bit_length() > WIDEST
-    if _roundable_at_once(step, keep) and (too_wide or exponent(step.constants["rescale"]) is None):
+    if _roundable_at_once(step, keep) and (too_wide or exponent(step.prepared["rescale"]) is None):
         pair = _estimated(step, keep)
         if pair.estimate.fits:
             return pair
@@ -162,12 +162,12 @@ def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
             f"aligned operands together go up to ±{bound}, past 62 bits{where}; "
             "use narrower formats or power-of-two scales, or engine='exact'"
         )
-    return Pair(step.op.name, *sides, keep, rescale_of(step, step.constants, bound if keep is None else keep.content))
+    return Pair(step.op.name, *sides, keep, rescale_of(step, step.prepared, bound if keep is None else keep.content))
 
 
 def _side(step: Step, which: int) -> Side:
     align, operand = step.datapath.align, operands_of(step)[which]
-    constants, factor = step.constants["align"][which], 1 << step.datapath.headroom
+    constants, factor = step.prepared["align"][which], 1 << step.datapath.headroom
     if align is None:
         factor = constants
     elif isinstance(align, Multiplier) and align.rounding is None:

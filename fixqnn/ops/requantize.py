@@ -45,14 +45,14 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     operand, acc = _operand(step), np.empty(x.shape, object)
     for place in np.ndindex(*x.shape):
         acc[place] = operand.scale * int(x[place]) - operand.offset
-    return _rescale(step, step.constants).exact_array(lanes(acc), run, position_of(x.shape)).reshape(x.shape)
+    return _rescale(step, step.prepared).exact_array(lanes(acc), run, position_of(x.shape)).reshape(x.shape)
 
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Rescale all codes."""
     try:
         if "rescale" not in step.cache:
-            step.cache["rescale"] = _rescale(step, step.constants)
+            step.cache["rescale"] = _rescale(step, step.prepared)
         acc = operands(_operand(step), step.cache["rescale"].bound, x)
         y = step.cache["rescale"].fast(lanes(acc), run, position_of(x.shape))
     except TooWide as problem:

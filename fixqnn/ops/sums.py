@@ -238,10 +238,10 @@ def build(step: Step, layout: Layout) -> Sum:
     products = [x.step * Operand.of(s, z).step for s, z in layout.w_scales]
     low, high = x.range(x_format)
     padding = int(x_format.zero_point) if datapath.zero_point == "folded" else 0
-    bias = step.constants["bias"]
+    bias = step.prepared["bias"]
     if datapath.zero_point == "folded":
         bias = _fold(step, w, bias, padding, window)
-    bound = _bind(step, datapath, layout, products, Fraction(step.constants["bias_ratio"]))
+    bound = _bind(step, datapath, layout, products, Fraction(step.prepared["bias_ratio"]))
     spatial = window.out[3 - window.rank :]
     contraction = Contraction(
         window, datapath.order, bound, w, bias, x.scale, x.offset, padding,
@@ -253,11 +253,11 @@ def build(step: Step, layout: Layout) -> Sum:
     if xnor_terms:
         limit = 2 * limit + xnor_terms
     zero = 0 if datapath.zero_point == "ignored" else step.out_format.zero_point
-    real_bias = tuple(step.constants.get("real_bias", ()))
+    real_bias = tuple(step.prepared.get("real_bias", ()))
     counts = np.array(layout.counts)
     rescales = []
-    for count, constants in step.constants["scaler"] or ((1, ()),):
-        where = None if len(step.constants["scaler"]) < 2 else np.flatnonzero(counts == count)
+    for count, constants in step.prepared["scaler"] or ((1, ()),):
+        where = None if len(step.prepared["scaler"]) < 2 else np.flatnonzero(counts == count)
         rescales.append((where, Rescale(
             datapath.scaler, constants, step.out_format, limit, zero, real_bias,
             bound.places, bound.places - 1, window.terms,
@@ -295,7 +295,7 @@ def _weight_operands(layout: Layout) -> np.ndarray:
 
 
 def _fold(step: Step, w: np.ndarray, bias: tuple[int, ...], zero_point: int, window: Window) -> tuple[int, ...]:
-    if Fraction(step.constants["bias_ratio"]) != 1:
+    if Fraction(step.prepared["bias_ratio"]) != 1:
         raise DoesNotFit(f"{step.name}: a folded zero point joins the bias, which must have the products' step")
     sums = w.reshape(window.groups * window.outputs, -1).sum(axis=1)
     return tuple(int(b) - zero_point * int(s) for b, s in zip(bias or [0] * len(sums), sums, strict=True))

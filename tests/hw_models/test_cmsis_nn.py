@@ -98,6 +98,6 @@ def test_the_constants_of_add_are_those_that_cmsis_nn_was_given():
     for key, case in META["cases"].items():
         if case["op"] == "add":
             graph, _, _ = read(case, ARRAYS[key])
-            made = fq.lower(graph, hw_models.tflite("micro")).step("op").constants
+            made = fq.lower(graph, hw_models.tflite("micro")).step("op").prepared
             assert [list(pair) for pair in made["align"]] == [case["a_mult"], case["b_mult"]]
             assert list(made["rescale"]) == case["y_mult"]  # holds 2^-20, the left shift of the operands

@@ -76,15 +76,15 @@ def test_litert_aligns_both_operands_to_twice_the_larger_step():
     half = affine(8, 0.5)
     step = make_step(OPS["add"], [half, affine(8, 0.25)], half, [(None, 1)] * 2, LITERT)
     # t = 1: frexp(0.5 / t) = (½, 0), frexp(0.25 / t) = (½, −1), frexp(t / (2²⁰·0.5)) = (½, −18)
-    assert step.constants["align"] == ((2**30, 0), (2**30, -1))
-    assert step.constants["rescale"] == (2**30, -18)
+    assert step.prepared["align"] == ((2**30, 0), (2**30, -1))
+    assert step.prepared["rescale"] == (2**30, -18)
 
 
 def test_operands_of_the_delegates_sum_share_one_shift():
     float32 = [Fraction(float(np.float32(s))) for s in (0.05, 0.031, 0.07)]
     step = make_step(OPS["add"], [affine(8, s) for s in float32[:2]], affine(8, float32[2]), [(None, 1)] * 2, DELEGATE)
-    (m_a, s_a), (m_b, s_b) = step.constants["align"]
-    assert s_a == s_b == step.constants["rescale"] == 21
+    (m_a, s_a), (m_b, s_b) = step.prepared["align"]
+    assert s_a == s_b == step.prepared["rescale"] == 21
     assert 2**20 <= m_a < 2**21
     assert (m_a, m_b) == (1497966, 928739)  # rint(fl(0.05 / 0.07)·2²¹), rint(fl(0.031 / 0.07)·2²¹)
 
@@ -92,15 +92,15 @@ def test_operands_of_the_delegates_sum_share_one_shift():
 def test_a_multiplier_that_rounds_up_to_the_next_power_of_two_takes_one_bit_less():
     nearly = Fraction(2**24 - 1, 2**24)
     step = make_step(OPS["add"], [affine(8, nearly), affine(8, nearly / 3)], affine(8, 1), [(None, 1)] * 2, DELEGATE)
-    assert step.constants["align"] == ((2**20, 20), (round(nearly / 3 * 2**20), 20))
+    assert step.prepared["align"] == ((2**20, 20), (round(nearly / 3 * 2**20), 20))
 
 
 def test_folded_zero_points_become_one_float_constant():
     a, b, y = affine(8, 0.5, 3), affine(8, 0.25, -7), affine(8, 0.5, 2)
     step = make_step(OPS["add"], [a, b], y, [(None, 1)] * 2, ONNX)
-    assert step.constants["zero_point"] == 2 - (1.0 * 3 + 0.5 * -7)
+    assert step.prepared["zero_point"] == 2 - (1.0 * 3 + 0.5 * -7)
     step = make_step(OPS["subtract"], [a, b], y, [(None, 1)] * 2, ONNX)
-    assert step.constants["zero_point"] == 2 - (1.0 * 3 - 0.5 * -7)
+    assert step.prepared["zero_point"] == 2 - (1.0 * 3 - 0.5 * -7)
 
 
 def test_a_sum_in_a_narrow_register_saturates_and_is_counted():
@@ -120,7 +120,7 @@ def test_a_register_with_a_point_of_its_own_drops_to_it():
     register = Register(8, rounding="half_up", frac=2)
     datapath = Elementwise(Shift("half_even"), "finest", register=register)
     step = make_step(OPS["add"], [fixed(8, 4), fixed(8, 3)], fixed(8, 1), [(None, 4)] * 2, datapath)
-    assert step.constants["drop"] == 2
+    assert step.prepared["drop"] == 2
     codes, _ = twins(step, np.array([[1, 2, 5, 7]]), np.array([[0, 0, 0, 1]]))
     assert codes.tolist() == [[0, 0, 0, 1]]  # quarters 0, 1, 1, 2; halves of 0.5 and 0.5 tie to 0, of 1 to 1
 

@@ -25,9 +25,9 @@ def test_bounds_mean_what_torch_means(low, high):
 
 def test_bounds_are_rounded_half_away_and_clipped_into_the_format():
     step = make_step(CLAMP, [fixed(8, 0)], fixed(8, 0), [(None, 4)], None, low=-2.5, high=2.5)
-    assert (step.constants["lowest"], step.constants["highest"]) == (-3, 3)
+    assert (step.prepared["lowest"], step.prepared["highest"]) == (-3, 3)
     step = make_step(CLAMP, [fixed(4, 0)], fixed(4, 0), [(None, 4)], None, low=-100.0, high=100.0)
-    assert (step.constants["lowest"], step.constants["highest"]) == (-8, 7)
+    assert (step.prepared["lowest"], step.prepared["highest"]) == (-8, 7)
 
 
 def test_relu6_of_an_affine_format_stops_at_its_zero_point():
