@@ -71,8 +71,11 @@ def save(program: Program, path: Path) -> None:
     document, arrays = describe(program)
     document = {**document, "fingerprint": program.fingerprint}
     text = np.frombuffer(json.dumps(document, sort_keys=True, ensure_ascii=True).encode(), np.uint8)
-    with path.open("wb") as file:
-        np.savez_compressed(file, **{DOCUMENT: text}, **arrays)
+    try:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **{DOCUMENT: text}, **arrays)
+    except OSError as problem:
+        raise BadFile(f"cannot write {path}: {problem.strerror}") from None
 
 
 def load(path: Path, ops: tuple[Op, ...] = ()) -> Program:

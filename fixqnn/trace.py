@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from fixqnn.encoding import as_codes
 from fixqnn.errors import BadFile, BadInput
 from fixqnn.events import RegisterEvents, Witness
 from fixqnn.ops.op import Step
@@ -124,8 +125,7 @@ class Trace:
             document = json.loads((folder / SUMMARY).read_text())
             program = Program.load(folder / PROGRAM)
             values = {
-                name: Tensor(read_codes(folder / file_name(name)), program.formats[name])
-                for name in document["values"]
+                name: Tensor(read_codes(folder / file_name(name)), program.formats[name]) for name in document["values"]
             }
             events = {step: {n: _event_of(n, e) for n, e in regs.items()} for step, regs in document["events"].items()}
         except (KeyError, ValueError, OSError, EOFError, TypeError) as problem:
@@ -234,9 +234,10 @@ def first_difference(a: Trace, b: Trace | Mapping[str, np.ndarray]) -> Differenc
         When the two have no value in common.
     """
     if not isinstance(a, Trace) or not isinstance(b, Trace | Mapping):
-        raise BadInput(f"first_difference takes a Trace and a Trace or arrays by name, not {type(a).__name__} and {type(b).__name__}")
+        kinds = f"{type(a).__name__} and {type(b).__name__}"
+        raise BadInput(f"first_difference takes a Trace and a Trace or arrays by name, not {kinds}")
     others = (
-        {n: t.codes for n, t in b.values.items()} if isinstance(b, Trace) else {n: np.asarray(v) for n, v in b.items()}
+        {n: t.codes for n, t in b.values.items()} if isinstance(b, Trace) else {n: as_codes(v, n) for n, v in b.items()}
     )
     makers = {step.output: step for step in a.program.steps}
     order = [v.name for v in a.program.inputs] + [s.output for s in a.program.steps]

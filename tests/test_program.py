@@ -297,3 +297,80 @@ def test_dumps_from_elsewhere_are_compared_by_name(program, images):
     assert (found.step, found.index, found.count) == ("relu", (2, 1, 0, 3), 1)
     with pytest.raises(fq.BadInput, match="nothing to compare"):
         fq.first_difference(trace, {"other": dumps["fc"]})
+
+
+# -- names, tables, wide codes, and what is no program ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("bias", "scaler"), ("scaler", "bias_ratio"), ("bias_ratio", "bias")])
+def test_constants_may_be_called_like_anything_that_lowering_prepares(names, tmp_path):
+    weight, bias = names
+    form = fq.fixed(8, 4)
+    graph = Graph(
+        (Value("x", (None, 3), form),), ("fc",), (Node("fc", OPS["linear"], ("x", weight, bias)),),
+        {weight: np.eye(3), bias: np.ones(3)}, {weight: form, "fc": form},
+    )  # fmt: skip
+    program = fq.lower(graph, hw.ideal())
+    x = np.array([[0.5, 1.0, -2.0]])
+    runs = [fq.run(program, x, engine=e) for e in ("fast", "exact")]
+    assert all(r.output.real().tolist() == [[1.5, 2.0, -1.0]] for r in runs)
+    program.save(tmp_path / "named.npz")
+    assert fq.Program.load(tmp_path / "named.npz").fingerprint == program.fingerprint
+
+
+def test_a_bare_linear_module_runs_in_both_engines_and_survives_saving(tmp_path):
+    import torch
+
+    module, x = torch.nn.Linear(4, 3).eval(), np.random.default_rng(0).normal(size=(5, 4))
+    for machine in (hw.ideal(), hw.systolic(partial=16), hw.tflite()):
+        program = fq.lower(fq.quantize(fq.from_torch(module, torch.zeros(2, 4)), x), machine)
+        fast, exact = (fq.run(program, x, engine=e) for e in ("fast", "exact"))
+        assert fq.first_difference(fast, exact) is None
+        fast.save(tmp_path / machine.name.replace("/", "_"))
+        assert fq.first_difference(fq.Trace.load(tmp_path / machine.name.replace("/", "_")), fast) is None
+
+
+def test_a_program_with_a_machine_s_own_table_loads_again(tmp_path):
+    form = fq.affine(8, 0.05, 3)
+    graph = Graph(
+        (Value("x", (None, 3), form),), ("s",), (Node("s", OPS["lookup"], ("x",), attributes={"function": "sigmoid"}),),
+        {}, {"s": fq.affine(8, 1 / 256, -128)},
+    )  # fmt: skip
+    program = fq.lower(graph, hw.tflite())
+    program.save(tmp_path / "table.npz")
+    loaded = fq.Program.load(tmp_path / "table.npz")
+    codes = np.arange(-128, 127, dtype=np.int32).reshape(-1, 3)
+    assert np.array_equal(fq.run(loaded, codes).output.codes, fq.run(program, codes).output.codes)
+
+
+def test_values_may_have_names_that_no_path_can_hold_and_codes_past_63_bits(tmp_path):
+    wide = fq.fixed(64, 3, signed=False)
+    relu = Node("a/b", OPS["clamp"], ("../x",), attributes={"low": 0.0, "high": None})
+    graph = Graph((Value("../x", (None, 2), wide),), ("a/b",), (relu,), {}, {"a/b": wide})
+    trace = fq.run(fq.lower(graph, hw.ideal()), np.array([[1, wide.high]], object))
+    trace.save(tmp_path / "run")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+    assert fq.Trace.load(tmp_path / "run")["a/b"] == trace["a/b"]
+
+
+def test_what_is_no_graph_machine_program_or_trace_is_refused_by_name(program, images, tmp_path):
+    graph = small_graph()
+    for mistake, message in (
+        (lambda: fq.lower(graph, "ideal"), "lower takes an Accelerator, not 'ideal'"),
+        (lambda: fq.lower(graph, hw.ideal), "call it: it makes one"),
+        (lambda: fq.lower(program, hw.ideal()), "lower takes a Graph, not Program"),
+        (lambda: fq.lower(graph, hw.ideal(), paths=3), "paths is the name"),
+        (lambda: fq.run(graph, images), "run takes a Program, not Graph"),
+        (lambda: fq.run(program, images, watch=3), "watch takes 'all' or names"),
+        (lambda: fq.quantize(graph, images, {"weights": 8}), "policy must be a Policy"),
+        (lambda: fq.quantize(program, images), "quantize takes a Graph"),
+        (lambda: fq.first_difference(1, 2), "first_difference takes a Trace"),
+        (lambda: graph.with_formats({"conv": 8}), "the format of 'conv' must be a Format"),
+        (lambda: fq.cast(images, fq.fixed(8, 4)), "cast takes a Tensor"),
+        (lambda: fq.cast(fq.Tensor([3, 4], fq.fixed(8, 0)), fq.affine(8, [0.5, 0.25], axis=1)), "no axis 1"),
+        (lambda: graph.evaluate(images, watch=("zz",)), r"cannot watch \['zz'\]"),
+        (lambda: program.save(tmp_path / "no" / "a.npz"), "cannot write"),
+        (lambda: Graph(graph.inputs, ("fc.weight",), graph.nodes, graph.constants), "are constants"),
+    ):
+        with pytest.raises(fq.FixqnnError, match=message):
+            mistake()

@@ -69,6 +69,10 @@ def quantize(
     fc     linear    (N, 1)  fixed(8, 7, signed=False)  -0.5 to 1.75; has the format of 'relu': saturation does the clamping
     relu   clamp     (N, 1)  fixed(8, 7, signed=False)  0 to 1.75
     """
+    if not isinstance(graph, Graph):
+        raise BadInput(f"quantize takes a Graph, not {type(graph).__name__}; from_torch(module, example) makes one")
+    if not isinstance(policy, Policy):
+        raise BadInput(f"policy must be a Policy, as in Policy(weights=8, activations=8), not {policy!r}")
     return choose(graph, calibrate(graph, samples, policy, progress), policy)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -111,5 +112,5 @@ def load_codes(folder: Path) -> Mapping[str, np.ndarray]:
             ) from None
         if array.dtype.kind not in "iu":
             raise BadInput(f"{file} holds {array.dtype}; a dump holds the integer codes themselves")
-        codes[file.stem] = array
+        codes[unquote(file.stem)] = array
     return codes

@@ -463,3 +463,54 @@ def test_an_order_that_forgets_an_axis_does_not_fit():
             OPS["conv"], [fixed(8, 0), fixed(8, 0)], fixed(8, 0), [(None, 1, 3, 3), (1, 1, 2, 2)], datapath,
             {1: np.ones((1, 1, 2, 2), np.int32)}, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1,
         )  # fmt: skip
+
+
+# -- found by looking for trouble ---------------------------------------------------------------------------------------
+
+
+def test_a_folded_zero_point_is_corrected_beside_a_real_bias_too():
+    x, w = affine(8, 0.5, 100, signed=False), fixed(8, 0)
+    weights, codes = np.full((1, 4), 3, np.int32), np.full((1, 4), 110, np.int32)
+    datapath = SumOfProducts(Float(), sum=(Stage(Register(32)),), zero_point="folded", bias="scaler")
+    step = make_step(OPS["linear"], [x, w], fixed(16, 0), [(None, 4), (1, 4)], datapath, {1: weights})
+    assert twins(step, codes, weights)[0].item() == 60
+
+
+def test_a_bias_rounded_at_random_into_its_register_agrees():
+    datapath = SumOfProducts(Shift(), sum=(Stage(Register(16), 2), Stage(Register(16, rounding="stochastic"))))
+    constants = {1: np.full((4, 4), 3, np.int32), 2: np.array([1, 2, 3, -1], np.int32)}
+    step = make_step(OPS["linear"], [fixed(8, 4), fixed(8, 4), fixed(16, 10)], fixed(16, 8), [(None, 4), (4, 4), (4,)],
+                     datapath, constants)  # fmt: skip
+    twins(step, np.full((3, 4), 5), *constants.values())
+
+
+@pytest.mark.parametrize("modes", [{"first": "stochastic"}, {"second": "stochastic"}])
+def test_an_average_that_is_rescaled_at_random_agrees(modes):
+    datapath = SumOfProducts(Divide(then=TwoStepMultiplier(**modes)))
+    step = make_step(OPS["mean"], [fixed(8, 4)], affine(8, 0.013), [(None, 3, 5)], datapath, axes=(2,), keepdims=False)
+    twins(step, np.arange(30).reshape(2, 3, 5))
+
+
+def test_an_unsigned_register_that_wraps_holds_large_codes_after_small_negative_sums():
+    datapath = SumOfProducts(Exact("floor", "wrap"), sum=(Stage(Register(9, "wrap", signed=False)),))
+    x = affine(1, Fraction(17, 50), 1)
+    step = make_step(
+        OPS["mean"], [x], affine(1, 1.15, signed=False), [(None, 2, 2)], datapath, axes=(2,), keepdims=False
+    )
+    twins(step, np.array([[[0, -1], [-1, -1]]]))
+
+
+def test_padding_on_one_side_of_a_window_of_one_is_no_matrix_product():
+    weights = np.ones((3, 1, 1), np.int32)
+    step = make_step(
+        OPS["conv"], [fixed(8, 0), fixed(8, 0)], fixed(8, 0), [(None, 1, 1), (3, 1, 1)], SumOfProducts(Shift()), {1: weights},
+        stride=(1,), padding=((0, 1),), dilation=(1,), groups=1,
+    )  # fmt: skip
+    assert twins(step, np.array([[[5]]]), weights)[0].tolist() == [[[5, 0]] * 3]
+
+
+def test_output_padding_past_stride_and_dilation_is_refused_as_torch_does():
+    with pytest.raises(BadInput, match="output_padding"):
+        OPS["conv_transpose"].shape(
+            (None, 2, 3), (2, 1, 2), stride=(1,), padding=(0,), output_padding=(1,), dilation=(1,)
+        )
