@@ -65,6 +65,12 @@ class BoundSum:
     drop: int
 
     @property
+    def registers(self) -> list[BoundRegister]:
+        """Every register on the way, in the order in which numbers meet them."""
+        stages = [place for stage in self.stages for place in (stage.register, stage.out) if place]
+        return [self.product, *stages] if self.product else stages
+
+    @property
     def places(self) -> int:
         """Number of places at which a number may be drawn; the last one is the scaler's."""
         return 2 * len(self.stages) + 2

@@ -56,6 +56,12 @@ def store(x, first, last, low, rest, above, below):
 
 
 @njit(inline="always")
+def storing(constants):
+    """What `store` needs of a register's constants, in its order."""
+    return constants[FIRST], constants[LAST], constants[LOW], constants[REST], constants[ABOVE], constants[BELOW]
+
+
+@njit(inline="always")
 def add_clamped(total, x, w, low, high, below, above):
     """Add a whole product to a saturating register in 32 bits, and count: (register, events below, events above)."""
     asked = np.int32(total + np.int32(x * np.int32(w)))
@@ -106,6 +112,17 @@ def undecided(v, margin, nearest):
 def decided(v, nearest, if_positive, if_negative):
     """Round a number that is no integer and no tie."""
     return np.rint(v) if nearest else np.floor(v) + goes_up(v, if_positive, if_negative)
+
+
+@njit(inline="always")
+def round_divide(number, divisor, modes):
+    """Number / divisor for a positive divisor, rounded as the flags say."""
+    size = abs(number)
+    k = size // divisor
+    part = size - k * divisor
+    cut = -2 if part == 0 else (1 if 2 * part > divisor else (0 if 2 * part == divisor else -1))
+    k += round_up(cut, k & 1, number < 0, modes)
+    return -k if number < 0 else k
 
 
 def sequence_key(seed: int, stream: int) -> np.uint64:

@@ -14,7 +14,7 @@ from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.dot import FloatSum, self_test
 from fixqnn.kernels.gather import Window, gather_columns, gather_rows
-from fixqnn.kernels.plan import Plan, choose, extent, too_narrow_for_one
+from fixqnn.kernels.plan import Extent, Plan, choose, content_bound, extent, too_narrow_for_one
 from fixqnn.kernels.rescale import element_draw
 from fixqnn.kernels.stepwise import fold_tiles, tiles
 from fixqnn.kernels.wide import wide
@@ -83,10 +83,19 @@ class Contraction:
         return np.ascontiguousarray(self.w[:, :, channel, depth, row, column].swapaxes(1, 2))
 
     @cached_property
+    def reach(self) -> Extent:
+        """How far partial sums can go."""
+        return extent(self.w.reshape(self.outputs, -1), self.x_low, self.x_high, self.xnor)
+
+    @property
+    def limit(self) -> int:
+        """How far the last register's content can go; asks for no kernel path, so that wide datapaths have an answer too."""
+        return content_bound(self.reach, self.bound, self.bias, self.window.terms)
+
+    @cached_property
     def plan(self) -> Plan:
         """Path, reason and bound."""
-        w = self.w.reshape(self.outputs, -1)
-        reach = extent(w, self.x_low, self.x_high, self.xnor)
+        reach = self.reach
         plan = choose(reach, self.bound, self.bias, self.window.terms, self.forced)
         # float products know neither agreement of bits nor gaps filled with a zero point
         gaps = self.window.transposed and self.padding != 0
@@ -103,7 +112,7 @@ class Contraction:
         if first_row is None:
             first_row = run.first_sample * self.window.positions
         if self.plan.path == "sum":
-            for place in self._places():
+            for place in self.bound.registers:
                 none = np.zeros(self.outputs, np.int64)
                 run.note(place.name, place.register, none, none)
             return self._float_sum(x)
@@ -111,10 +120,6 @@ class Contraction:
         for group in range(self.window.groups):
             self._step_by_step(x, group, run, first_row, acc)
         return acc
-
-    def _places(self) -> list[BoundRegister]:
-        stages = [place for stage in self.bound.stages for place in (stage.register, stage.out) if place]
-        return ([self.bound.product] if self.bound.product else []) + stages
 
     @cached_property
     def _floats(self) -> FloatSum:
@@ -174,7 +179,7 @@ class Contraction:
     def _random(self) -> bool:
         return any(
             p.register.rounding is Rounding.stochastic and p.drop > 0
-            for p in [*self._places(), self.bound.bias_register]
+            for p in [*self.bound.registers, self.bound.bias_register]
         )
 
     def _step_by_step(self, x: np.ndarray, group: int, run: Run, first_row: int, acc: np.ndarray) -> None:
@@ -254,6 +259,24 @@ class Contraction:
         registers = [s.register.register for s in outer]
         return all(r.low <= -most and most <= r.high for r in registers) and most < 1 << 31
 
+    @property
+    def _by_position(self) -> bool:
+        """Whether lanes are output positions, with a weight as the common factor, and not output channels."""
+        return self.window.outputs < 192 and self.window.positions >= 64
+
+    @cached_property
+    def _lane_type(self) -> type:
+        """Narrowest type of the operand that differs from lane to lane."""
+        largest = max(abs(self.x_low), abs(self.x_high)) if self._by_position else int(np.abs(self.w).max(initial=0))
+        return np.int16 if largest < 1 << 15 else np.int32
+
+    @cached_property
+    def _packed(self) -> list[np.ndarray]:
+        """Weights of every group as the stepwise kernel takes them."""
+        if self._by_position:
+            return [np.ascontiguousarray(panel.T, np.int32) for panel in self.panels]
+        return [panel.astype(self._lane_type) for panel in self.panels]
+
     def _narrow(
         self,
         sample: np.ndarray,
@@ -264,22 +287,17 @@ class Contraction:
         counts: np.ndarray,
         first: np.ndarray,
     ) -> None:
-        window = self.window
-        weights = self.panels[group]  # (terms, outputs)
-        by_position = window.outputs < 192 and window.positions >= 64
-        largest = max(abs(self.x_low), abs(self.x_high)) if by_position else int(np.abs(weights).max(initial=0))
-        kind = np.int16 if largest < 1 << 15 else np.int32
+        window, weights, kind = self.window, self._packed[group], self._lane_type
+        by_position = self._by_position
         width = POSITIONS if by_position else max(1, SCRATCH // max(window.terms, 1))
-        scalars = np.ascontiguousarray(weights.T, np.int32) if by_position else None
-        vectors = None if by_position else weights.astype(kind)
         bias = self._bias_of(group)
         for p, q in self._blocks(width):
             if by_position:
                 block = self._gather(gather_columns, sample, group, p, np.empty((window.terms, q - p), kind))
-                totals, hits = self._tiles(scalars, block, np.repeat(bias[:, None], q - p, 1))
+                totals, hits = self._tiles(weights, block, np.repeat(bias[:, None], q - p, 1))
             else:
                 block = self._gather(gather_rows, sample, group, p, np.empty((q - p, window.terms), np.int32))
-                totals, hits = self._tiles(block, vectors, np.repeat(bias[None, :], q - p, 0))
+                totals, hits = self._tiles(block, weights, np.repeat(bias[None, :], q - p, 0))
                 totals, hits = totals.T, hits.swapaxes(2, 3)
             acc[:, p:q] = totals
             if hits.any():

@@ -223,8 +223,7 @@ def _prove_stepwise(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms
         return False, "a bias that comes last joins in the only register"
     if len(bound.stages) == 1 and bias and any(_bias_acts(b, bound.bias_register) for b in bias):
         return False, "the bias alone makes its register act"
-    places = [p for s in bound.stages for p in (s.register, s.out) if p] + [bound.bias_register]
-    if any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in places):
+    if any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in [*bound.registers, bound.bias_register]):
         return False, "an outer register rounds at random"
     ok, reason = _prove_wide(reach, bound, bias, terms)
     return (
@@ -240,8 +239,7 @@ def _bias_acts(b: int, place: BoundRegister) -> bool:
 
 
 def _prove_wide(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> tuple[bool, str]:
-    places = [p for s in bound.stages for p in (s.register, s.out) if p] + ([bound.product] if bound.product else [])
-    for place in places:
+    for place in bound.registers:
         if place.register.overflow is Overflow.wrap_sign_magnitude:
             return False, f"{place.name} wraps by sign and magnitude, which asks for the unrounded number at each step"
         if place.register.bits > WIDEST:

@@ -7,21 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixqnn.arith.fast import (
-    ABOVE,
-    BELOW,
-    FIRST,
-    LAST,
-    LOW,
-    REST,
-    decided,
-    draw64,
-    kernel,
-    round_shift,
-    round_up,
-    store,
-    undecided,
-)
+from fixqnn.arith.fast import decided, draw64, kernel, round_divide, round_shift, round_up, store, storing, undecided
 
 
 @kernel
@@ -39,14 +25,7 @@ def fill_random(key, first_sample, places, place, terms, random):
 @kernel
 def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above):
     """round((acc·m + offset) / 2^s) + zero, one shift and multiplier per channel."""
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     samples, channels, positions = acc.shape
     for n in range(samples):
         for c in range(channels):
@@ -70,14 +49,7 @@ def rescale_multiply(acc, m, rows, offset, zero, output, random, y, below, above
 @kernel
 def rescale_split(acc, m, rows, zero, output, y, below, above):
     """The same where acc·m passes 62 bits: with acc = hi·2^24 + lo, the low 24 bits of lo·m only say "and a little more"."""
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     samples, channels, positions = acc.shape
     for n in range(samples):
         for c in range(channels):
@@ -97,14 +69,7 @@ def rescale_split(acc, m, rows, zero, output, y, below, above):
 @kernel
 def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, above):
     """Gemmlowp's two roundings: a doubling high multiply, then a shift."""
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     half = np.int64(1) << (bits - 1)
     mask = (np.int64(1) << bits) - 1
     samples, channels, positions = acc.shape
@@ -131,14 +96,7 @@ def rescale_two_step(acc, bits, step, m, left, rows, zero, output, y, below, abo
 @kernel
 def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, below, above):
     """fl(acc)·c or fl(acc) / c on the processor's own floats, then one rounding."""
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     fl = factor.dtype.type
     samples, channels, positions = acc.shape
@@ -170,14 +128,7 @@ def rescale_float(acc, bias, factor, divide, before, flags, zero, output, y, bel
 @kernel
 def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above):
     """round((acc·top + offset) / bottom) + zero, by integer division."""
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     modes = (flags[0], flags[1], flags[2], flags[3], flags[4], flags[5], flags[6])
     samples, channels, positions = acc.shape
     for n in range(samples):
@@ -186,12 +137,7 @@ def rescale_ratio(acc, top, bottom, offset, flags, zero, output, y, below, above
             t, q, o = top[i], bottom[i], offset[i]
             for p in range(positions):
                 product = np.int64(acc[n, c, p]) * t + o
-                size = abs(product)
-                k = size // q
-                part = size - k * q
-                cut = -2 if part == 0 else (1 if 2 * part > q else (0 if 2 * part == q else -1))
-                k += round_up(cut, k & 1, product < 0, modes)
-                value = (-k if product < 0 else k) + zero
+                value = round_divide(product, q, modes) + zero
                 y[n, c, p] = store(value, first, last, low, rest, up, down)
                 below[c] += np.int64(value < first)
                 above[c] += np.int64(value > last)
@@ -203,14 +149,7 @@ def rescale_estimate(acc, factor, part, flags, zero, output, y, below, above, do
     # float64 carries acc·R + part with a relative error of at most three roundings, 2^-51: an output is decided when
     # every number at which its rounding changes lies farther than 2^-50 of the magnitude; the rest is listed, to be done
     # exactly. Decided outputs are on no tie, so that all modes to the nearest agree on them.
-    first, last, low, rest, up, down = (
-        output[FIRST],
-        output[LAST],
-        output[LOW],
-        output[REST],
-        output[ABOVE],
-        output[BELOW],
-    )
+    first, last, low, rest, up, down = storing(output)
     nearest, if_positive, if_negative = flags[0], flags[5], flags[6]
     found = 0
     samples, channels, positions = acc.shape
@@ -256,10 +195,4 @@ def divide_round(acc, divisors, flags, mean):
         for c in range(channels):
             q = divisors[c % divisors.size]
             for p in range(positions):
-                a = np.int64(acc[n, c, p])
-                size = abs(a)
-                k = size // q
-                part = size - k * q
-                cut = -2 if part == 0 else (1 if 2 * part > q else (0 if 2 * part == q else -1))
-                k += round_up(cut, k & 1, a < 0, modes)
-                mean[n, c, p] = -k if a < 0 else k
+                mean[n, c, p] = round_divide(np.int64(acc[n, c, p]), q, modes)

@@ -8,23 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 from fixqnn.arith.fast import (
-    ABOVE,
     ADD,
-    BELOW,
-    FIRST,
     FLIP,
     IF_NEGATIVE,
     IF_ODD,
-    LAST,
     LEFT,
-    LOW,
     RANDOM,
-    REST,
     SHIFT,
     draw64,
     kernel,
     round_shift,
     store,
+    storing,
 )
 
 LANES = 128
@@ -122,7 +117,7 @@ def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index,
         place[FLIP],
         place[LEFT],
     )
-    first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
+    first, last, low, rest, up, down = storing(place)
     for c in range(width):
         value = carry[c] << left
         if key is not None and place[RANDOM] and shift > 0:
@@ -144,7 +139,7 @@ def _enter(carry, total, place, adding, width, hits, key, row, channel0, channel
         place[FLIP],
         place[LEFT],
     )
-    first, last, low, rest, up, down = place[FIRST], place[LAST], place[LOW], place[REST], place[ABOVE], place[BELOW]
+    first, last, low, rest, up, down = storing(place)
     for c in range(width):
         value = (total[c] << shift) + (carry[c] << left) if adding else carry[c] << left
         if key is not None and place[RANDOM] and shift > 0:

@@ -248,7 +248,7 @@ def build(step: Step, layout: Layout) -> Sum:
         min(low, padding), max(high, padding), datapath.term == "xnor", step.path or None,
         lambda p: tuple(int(i) for i in np.unravel_index(p, spatial)),
     )  # fmt: skip
-    limit = contraction_bound(contraction)
+    limit = contraction.limit
     xnor_terms = window.terms if datapath.term == "xnor" else 0
     if xnor_terms:
         limit = 2 * limit + xnor_terms
@@ -270,15 +270,6 @@ def cached(step: Step, layout: Callable[[Step], Layout]) -> Sum:
     if "sum" not in step.cache:
         step.cache["sum"] = build(step, layout(step))
     return step.cache["sum"]
-
-
-def contraction_bound(contraction: Contraction) -> int:
-    """How far the last register's content can go; asks for no kernel path, so that wide datapaths have an answer too."""
-    from fixqnn.kernels.plan import content_bound, extent
-
-    w = contraction.w.reshape(contraction.outputs, -1)
-    reach = extent(w, contraction.x_low, contraction.x_high, contraction.xnor)
-    return content_bound(reach, contraction.bound, contraction.bias, contraction.window.terms)
 
 
 def _weight_operands(layout: Layout) -> np.ndarray:
@@ -335,9 +326,7 @@ def _input_index(window: Window, axis: int, out: int, tap: int) -> int | None:
 def add_up_all(contraction: Contraction, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
     """Fold every output by the definition: Python integers (samples, outputs, positions)."""
     window, bound = contraction.window, contraction.bound
-    places = {p.name: p for s in bound.stages for p in (s.register, s.out) if p}
-    if bound.product:
-        places[bound.product.name] = bound.product
+    places = {place.name: place for place in bound.registers}
     counters = {name: Counter(contraction.outputs) for name in places}
     key = int(sequence_key(run.seed, run.stream))
     base = run.first_sample * window.positions if first_row is None else first_row
