@@ -28,6 +28,7 @@ _HOMES = {
     "choose": "fixqnn.calibration",
     "lower": "fixqnn.program",
     "run": "fixqnn.simulate",
+    "warmup": "fixqnn.warm",
     "Graph": "fixqnn.graph",
     "Node": "fixqnn.graph",
     "Value": "fixqnn.graph",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from fixqnn.simulate import run
     from fixqnn.tensor import Tensor
     from fixqnn.trace import Trace, first_difference
+    from fixqnn.warm import warmup
 
 
 def __getattr__(name: str) -> Any:

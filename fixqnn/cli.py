@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,12 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the same f
 SHAPE = click.option(
     "--shape", "shapes", multiple=True, metavar="1,3,32,32", help="Shape of an example input, batch first; repeatable."
 )
+
+
+def _threads(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
+    from fixqnn.kernels.pool import threads
+
+    return threads(value)  # a wrong number is refused before any work
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -163,11 +170,18 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
     help="Compiled loops or the definition.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
+@click.option(
+    "--threads",
+    callback=_threads,
+    metavar="N|all",
+    help="Threads of the fast engine; the codes are the same.  [default: FIXQNN_THREADS, or 1]",
+)
 @click.option("--save", type=FOLDER, help="Folder for program, all codes, and an HTML report.")
 @SHAPE
 @AS_JSON
 def run(model: str, data: tuple[Path, ...], machine: str | None, calibration: tuple[Path, ...], labels: Path | None,
-        engine: str, seed: int, save: Path | None, shapes: tuple[str, ...], as_json: bool, **policy: Any) -> None:  # fmt: skip
+        engine: str, seed: int, threads: int, save: Path | None, shapes: tuple[str, ...], as_json: bool,
+        **policy: Any) -> None:  # fmt: skip
     """Quantize a model, lower it onto a machine, run data through it, and compare with float.
 
     MODEL is what `fixqnn inspect` takes; a saved program runs as it is.
@@ -178,7 +192,7 @@ def run(model: str, data: tuple[Path, ...], machine: str | None, calibration: tu
     from fixqnn.report.facts import layer_rows, register_rows
 
     given = {name: value for name, value in policy.items() if value is not None}
-    job = Job(model, machine, data, calibration, labels, given, engine, seed, parse_shapes(shapes))
+    job = Job(model, machine, data, calibration, labels, given, engine, seed, parse_shapes(shapes), threads)
     with bar("calibrating") as calibrating, bar("running") as running:
         done = perform(job, calibrating, running)
     tables = {
@@ -238,6 +252,25 @@ def machines(name: str | None, as_json: bool) -> None:
     )
     if not as_json:
         click.echo(f"ports: {found.ports}\nsource: {found.source}")
+
+
+@cli.command()
+@click.option("--program", type=Path, help="Only what this saved program (.npz) needs.  [default: all common kernels]")
+@AS_JSON
+def warmup(program: Path | None, as_json: bool) -> None:
+    """Compile kernels ahead of the first run, and keep them on disk: for images of containers, and before many processes."""
+    from fixqnn.program import Program
+    from fixqnn.warm import warmup
+
+    with bar("compiling kernels") as progress:
+        done = warmup(None if program is None else Program.load(program), progress)
+    if as_json:
+        return show({}, as_json, asdict(done))
+    click.echo(f"{done.compiled} kernels compiled, {done.loaded} found on disk, in {done.seconds:.1f} s")
+    for folder in done.folders:
+        click.echo(f"kept in {folder}")
+    if not done.folders:
+        click.echo("kept nowhere: no folder can be written, so every process compiles anew; set NUMBA_CACHE_DIR to one")
 
 
 def show(tables: Mapping[str, Table], as_json: bool, facts: Mapping[str, Any] | None = None) -> None:

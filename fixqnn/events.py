@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,15 @@ class Run:
         Index, in the whole batch, of the first sample at hand.
     events : dict of str to RegisterEvents
         Filled by the step, by register name.
+    threads : int
+        How many threads may share the step's rows; nothing that comes out depends on it.
     """
 
     seed: int = 0
     stream: int = 0
     first_sample: int = 0
     events: dict[str, RegisterEvents] = field(default_factory=dict)
+    threads: int = 1
 
     def has_witness(self, name: str) -> bool:
         """Whether a register of this step acted on a sample before those at hand: no witness among them can be earlier."""
@@ -106,13 +110,20 @@ class Run:
 
     def note(self, name: str, record: Any, below: np.ndarray, above: np.ndarray, first: Witness | None = None) -> None:
         """Add counts per channel to a register of this step."""
-        if name not in self.events:
-            below, above = np.asarray(below, np.int64), np.asarray(above, np.int64)
-            forbidden = getattr(record, "overflow", None) == "forbid"
-            self.events[name] = RegisterEvents(
-                name, str(record), np.zeros_like(below), np.zeros_like(above), forbidden=forbidden
-            )
-        self.events[name].merge(below, above, first)
+        if name in self.events:
+            self.events[name].merge(below, above, first)
+            return
+        text, forbidden = _described(record)
+        # Copies, as a caller may use its arrays again.
+        self.events[name] = RegisterEvents(
+            name, text, np.array(below, np.int64), np.array(above, np.int64), first, forbidden
+        )
+
+
+@lru_cache(maxsize=4096)
+def _described(record: Any) -> tuple[str, bool]:
+    """A register in words, and whether it forbids overflow: the same in every run, and slow to write."""
+    return str(record), getattr(record, "overflow", None) == "forbid"
 
 
 @dataclass

@@ -251,8 +251,8 @@ class Format:
     def check_codes(self, codes: np.ndarray, name: str = "codes") -> None:
         """Refuse an array with a code outside the format, or a channel axis of the wrong length (BadInput)."""
         self.check_shape(codes.shape, name)
-        outside = (codes < self.low) | (codes > self.high)
-        if np.any(outside):
+        if codes.size and not self.low <= int(codes.min()) <= int(codes.max()) <= self.high:
+            outside = (codes < self.low) | (codes > self.high)
             index = tuple(int(i) for i in np.argwhere(outside)[0])
             raise BadInput(
                 f"{at(name, index)} is {codes[index]}, but codes of {self} reach from {self.low} to {self.high}"

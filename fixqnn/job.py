@@ -43,6 +43,8 @@ class Job:
         As for `run`.
     shapes : sequence of sequence of int
         Shapes of example inputs.
+    threads : int or str, optional
+        As for `run`.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Job:
     engine: str = "fast"
     seed: int = 0
     shapes: Sequence[Sequence[int]] = ()
+    threads: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def perform(job: Job, calibrating: Progress | None = None, running: Progress | N
         notes.append(
             f"only outputs were kept: all codes would take {held / 2**30:.1f} GiB; give fewer samples to see layers"
         )
-    trace = run(program, inputs, engine=job.engine, watch=watch, seed=job.seed, progress=running)
+    trace = run(program, inputs, engine=job.engine, watch=watch, seed=job.seed, progress=running, threads=job.threads)
     comparison, reference = Comparison(trace), None
     if model.graph is not None:
         reals = {name: trace[name].real() if a.dtype.kind in "iu" else a for name, a in inputs.items()}

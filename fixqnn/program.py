@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from fixqnn.datapath import SumOfProducts
 from fixqnn.errors import BadInput, DoesNotFit, FixqnnError, TooWide
 from fixqnn.format import Format, affine
 from fixqnn.graph import Graph, Node, Value, show_shape
+from fixqnn.kernels.ranges import ranged
+from fixqnn.kernels.reals import encode_and_count
 from fixqnn.ops import OPS
 from fixqnn.ops.op import Op, Step
 from fixqnn.tensor import Tensor
@@ -59,6 +62,29 @@ class Program:
         for step in self.steps:
             formats.update(step.formats)
         return formats
+
+    @cached_property
+    def last_reads(self) -> tuple[tuple[str, ...], ...]:
+        """Per step, in order: the values that no later step reads, so that they need not be kept beyond it."""
+        last = {name: i for i, step in enumerate(self.steps) for name in (step.output, *step.inputs)}
+        return tuple(
+            tuple(n for n in dict.fromkeys((*step.inputs, step.output)) if last[n] == i and n not in step.constants)
+            for i, step in enumerate(self.steps)
+        )
+
+    @cached_property
+    def live_bytes(self) -> int:
+        """Bytes of code per sample that are alive at once, at most, when values go after their last reader."""
+        shapes = {v.name: v.shape for v in self.inputs} | {n: s for step in self.steps for n, s in step.shapes.items()}
+        size = {
+            n: math.prod(s[1:]) * self.formats[n].code_dtype.itemsize for n, s in shapes.items() if s[:1] == (None,)
+        }
+        alive, most = {v.name for v in self.inputs}, sum(size[v.name] for v in self.inputs)
+        for step, gone in zip(self.steps, self.last_reads, strict=True):
+            alive.add(step.output)
+            most = max(most, sum(size.get(name, 0) for name in alive))
+            alive.difference_update(gone)
+        return most
 
     @cached_property
     def fingerprint(self) -> str:
@@ -174,6 +200,7 @@ class _Lowering:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.steps: list[Step] = []
+        self.ranges: dict[str, tuple[int, int]] = {}
         if not isinstance(paths, str | None):
             unknown = sorted(set(paths) - {n.name for n in graph.nodes})
             if unknown:
@@ -242,7 +269,7 @@ class _Lowering:
             if isinstance(value, Tensor):
                 self.constants[name] = value.codes
             else:
-                codes, clipped = (form or self.formats[name]).encode_and_count(value, name=name)
+                codes, clipped = encode_and_count(form or self.formats[name], value, name)
                 self.constants[name] = codes
                 if clipped:
                     self.notes.append(
@@ -307,9 +334,19 @@ class _Lowering:
             op, name, inputs, output, attributes, datapath,
             {v: self.formats[v] for v in values}, {v: self.shapes[v] for v in values}, constants,
         )  # fmt: skip
-        step = replace(step, prepared=op.prepare(step))
+        step = _ranged(replace(step, prepared=op.prepare(step)), self.ranges)
         forced = self.paths if isinstance(self.paths, str | None) else self.paths.get(name)
         self.steps.append(plan(step, forced))
+
+
+def planned(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Find ranges and choose kernel paths again, for the prepared steps of a program in order."""
+    ranges: dict[str, tuple[int, int]] = {}
+    return tuple(plan(_ranged(step, ranges)) for step in steps)
+
+
+def _ranged(step: Step, known: dict[str, tuple[int, int]]) -> Step:
+    return ranged(step, known, OPS.get(step.op.name) is step.op)
 
 
 def plan(step: Step, forced: str | None = None) -> Step:

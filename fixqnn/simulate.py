@@ -9,14 +9,17 @@ import numpy as np
 
 from fixqnn.errors import BadInput, RegisterOverflow, TooWide
 from fixqnn.events import RegisterEvents, Run
+from fixqnn.format import Format
 from fixqnn.graph import show_shape
+from fixqnn.kernels import pool
+from fixqnn.kernels.reals import encode_and_count
 from fixqnn.ops.op import Step
 from fixqnn.program import Program
 from fixqnn.tensor import Tensor
 from fixqnn.trace import Trace
 
 ENGINES = ("fast", "exact")
-CHUNK_CODES = 1 << 22  # codes of the largest value that one pass may hold: bounds memory, whatever the batch
+CHUNK_BYTES = 1 << 25  # of codes that one pass may hold at once: bounds memory, whatever the batch
 
 
 def run(
@@ -26,6 +29,7 @@ def run(
     watch: str | tuple[str, ...] | list[str] = (),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    threads: int | str | None = None,
 ) -> Trace:
     """Compute what the accelerator computes.
 
@@ -44,6 +48,9 @@ def run(
         Seed of stochastic rounding; the same seed gives the same codes for any batching.
     progress : callable, optional
         ``progress(done, all)`` in samples, called after every pass.
+    threads : int or "all", optional
+        Threads of the fast engine; "all" or 0: every processor this process may use. By default the environment variable
+        ``FIXQNN_THREADS``, else 1. Codes and events are the same for any number.
 
     Returns
     -------
@@ -53,7 +60,7 @@ def run(
     Raises
     ------
     BadInput
-        For a wrong shape, NaN, codes out of range, an unknown name to watch or engine.
+        For a wrong shape, NaN, codes out of range, an unknown name to watch or engine, no number of threads.
     TooWide
         When the fast engine cannot be trusted with a step.
     RegisterOverflow
@@ -65,10 +72,11 @@ def run(
         raise BadInput(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
     if engine == "fast":
         _check_widths(program)
+    workers = pool.threads(threads)
     names = _watched(program, watch)
-    inputs, clipped = _encode(program, x)
+    inputs, clipped = _encode(program, x, engine)
     samples = len(next(iter(inputs.values()))) if inputs else 0
-    runs = {step.name: Run(seed, stream) for stream, step in enumerate(program.steps)}
+    runs = {step.name: Run(seed, stream, threads=workers) for stream, step in enumerate(program.steps)}
     pieces: dict[str, list[np.ndarray]] = {name: [] for name in names}
     chunk = _chunk(program)
     for start in range(0, samples, chunk):
@@ -76,9 +84,8 @@ def run(
         _pass(program, codes, engine, runs, start, pieces)
         if progress is not None:
             progress(min(start + chunk, samples), samples)
-    values = {
-        name: Tensor(_join(program, name, inputs, parts), program.formats[name]) for name, parts in pieces.items()
-    }
+    # Parts go one value at a time: else everything watched would be in memory twice.
+    values = {name: Tensor(_join(program, name, inputs, pieces.pop(name)), program.formats[name]) for name in names}
     events: dict[str, dict[str, RegisterEvents]] = {name: r.events for name, r in runs.items()}
     return Trace(program, values, events, clipped, samples)
 
@@ -102,7 +109,7 @@ def _watched(program: Program, watch: str | tuple[str, ...] | list[str]) -> list
     return [name for name in made if name in {*wanted, *program.outputs, *(v.name for v in program.inputs)}]
 
 
-def _encode(program: Program, x: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+def _encode(program: Program, x: Any, engine: str) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     names = [v.name for v in program.inputs]
     given = (
         dict(x)
@@ -116,14 +123,14 @@ def _encode(program: Program, x: Any) -> tuple[dict[str, np.ndarray], dict[str, 
         )
     codes, clipped = {}, {}
     for value in program.inputs:
-        codes[value.name], clipped[value.name] = _encode_one(value, given[value.name])
+        codes[value.name], clipped[value.name] = _encode_one(value, given[value.name], engine)
     batches = {len(c) for c in codes.values()}
     if len(batches) > 1:
         raise BadInput(f"inputs {', '.join(names)} have different batch sizes: {sorted(batches)}")
     return codes, clipped
 
 
-def _encode_one(value: Any, x: Any) -> tuple[np.ndarray, int]:
+def _encode_one(value: Any, x: Any, engine: str) -> tuple[np.ndarray, int]:
     form = value.format
     if isinstance(x, Tensor):
         if x.format != form:
@@ -139,7 +146,8 @@ def _encode_one(value: Any, x: Any) -> tuple[np.ndarray, int]:
         return array.astype(form.code_dtype, copy=False), 0
     if array.dtype.kind == "b":
         raise BadInput(f"input {value.name!r} is boolean; give reals as floats, or codes as integers")
-    return form.encode_and_count(array, name=f"input {value.name!r}")
+    encode = encode_and_count if engine == "fast" else Format.encode_and_count
+    return encode(form, array, name=f"input {value.name!r}")
 
 
 def _all_integers(array: np.ndarray) -> bool:
@@ -147,12 +155,7 @@ def _all_integers(array: np.ndarray) -> bool:
 
 
 def _chunk(program: Program) -> int:
-    largest = 1
-    for step in program.steps:
-        for shape in step.shapes.values():
-            if shape and shape[0] is None:
-                largest = max(largest, int(np.prod(shape[1:])))
-    return max(1, CHUNK_CODES // largest)
+    return max(1, CHUNK_BYTES // max(program.live_bytes, 1))
 
 
 def _pass(
@@ -164,13 +167,12 @@ def _pass(
     pieces: dict[str, list[np.ndarray]],
 ) -> None:
     """Run all steps on one part of the batch; values are dropped after their last reader."""
-    last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
     if engine == "exact":
         codes = {name: a.astype(object) for name, a in codes.items()}
     for name in codes:
         if name in pieces:
             pieces[name].append(codes[name])
-    for i, step in enumerate(program.steps):
+    for step, gone in zip(program.steps, program.last_reads, strict=True):
         run = runs[step.name]
         run.first_sample = start
         operands = [codes[n] if n in codes else _constant(step, n, engine) for n in step.inputs]
@@ -179,9 +181,8 @@ def _pass(
         _check_forbidden(step, run)
         if step.output in pieces:
             pieces[step.output].append(codes[step.output])
-        for name in {*step.inputs, step.output}:
-            if last.get(name, -1) <= i:
-                codes.pop(name, None)
+        for name in gone:
+            codes.pop(name, None)
 
 
 def _constant(step: Step, name: str, engine: str) -> np.ndarray:

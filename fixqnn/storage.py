@@ -20,7 +20,7 @@ from fixqnn.format import Format
 from fixqnn.graph import Value
 from fixqnn.ops import OPS
 from fixqnn.ops.op import Op, Step
-from fixqnn.program import Program, plan
+from fixqnn.program import Program, planned
 
 DOCUMENT = "program.json"
 KIND = "fixqnn program 1"
@@ -93,7 +93,7 @@ def load(path: Path, ops: tuple[Op, ...] = ()) -> Program:
             f"{path} was changed after it was saved: its fingerprint is {program.fingerprint[:16]}…, the file says "
             f"{str(document.get('fingerprint'))[:16]}…; lower the graph again"
         )
-    return dataclasses.replace(program, steps=tuple(plan(step) for step in program.steps))
+    return dataclasses.replace(program, steps=planned(program.steps))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -13,6 +13,7 @@ from fixqnn import encoding
 from fixqnn.encoding import SLACK, draws, fit_array
 from fixqnn.errors import BadInput, RegisterOverflow
 from fixqnn.format import Format, affine, binary, fixed
+from fixqnn.kernels import reals
 from fixqnn.modes import Overflow, Rounding, draw64, fit, round_quotient
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -380,3 +381,70 @@ def test_decoding_refuses_what_are_no_codes():
 def test_encoding_brings_exact_reals_back_to_their_codes(format, rounding, data):
     codes = data.draw(st.lists(st.integers(format.low, format.high), max_size=5))
     assert format.encode(format.decode_exact(codes), rounding).tolist() == codes
+
+
+# ------------------------------------------------------------------------------- one compiled pass, for the fast engine
+def assert_encoded_alike(format, values):
+    want, clipped = format.encode_and_count(values)
+    got, counted = reals.encode_and_count(format, values)
+    assert got.dtype == want.dtype
+    assert np.array_equal(got, want), (format, values[got != want])
+    assert counted == clipped
+
+
+@settings(max_examples=300, deadline=None)
+@given(formats_and_values())
+def test_the_compiled_pass_gives_the_codes_of_the_definition_on_and_beside_ties(pair):
+    format, values = pair
+    assert_encoded_alike(format, values)
+    with np.errstate(over="ignore"):
+        assert_encoded_alike(format, np.nan_to_num(values.astype(np.float32)))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1 / 3, Fraction(1, 3), Fraction(1, 255), 0.25, 2.0**-899, 1.1 * 2.0**899])
+@pytest.mark.parametrize("zero", [0, -128, 300, 2**24])
+def test_the_compiled_pass_decides_every_half_and_its_neighbours(scale, zero):
+    format = affine(8, scale, zero)
+    halves = np.array([float(Fraction(scale) * k / 2) for k in range(-2 * abs(zero) - 270, -2 * abs(zero) + 270)]
+                      + [float(Fraction(scale) * k / 2) for k in range(-270, 270)])  # fmt: skip
+    values = np.concatenate([halves, np.nextafter(halves, np.inf), np.nextafter(halves, -np.inf)])
+    assert_encoded_alike(format, values)
+    extremes = [0.0, -0.0, 5e-324, -5e-324, 2.3e-308, np.finfo(float).max, -np.finfo(float).max]
+    assert_encoded_alike(format, np.array(extremes))
+
+
+def test_the_slack_of_the_compiled_pass_is_needed():
+    # 0.35 / 0.1 is a little below 3.5, and 0.35 times the float64 next to 10 is 3.5: rounding that half to even gives 4.
+    assert 0.35 * float(1 / Fraction(0.1)) == 3.5
+    assert reals.encode_and_count(affine(8, 0.1), np.array([0.35]))[0].tolist() == [3]
+
+
+def test_the_compiled_pass_names_what_is_not_finite_and_leaves_the_rest_to_the_definition():
+    with pytest.raises(BadInput, match=r"^x\[1\] is nan; only finite numbers"):
+        reals.encode_and_count(fixed(8, 4), np.array([0.0, np.nan], np.float32), "x")
+    with pytest.raises(BadInput, match=r"^x\[0\] is -inf; only finite numbers"):
+        reals.encode_and_count(affine(8, 0.1), np.array([-np.inf, 0.0]), "x")
+    for format in (binary(), fixed(40, 4), affine(8, 1, 2**40), affine(8, Fraction(1, 10**400))):
+        assert_encoded_alike(format, np.array([[0.5, -1.25], [1e300, 0.0]]))
+    assert_encoded_alike(fixed(8, 4), np.array([[0.5, -1.25]], np.float16))
+    assert_encoded_alike(fixed(8, 4), np.zeros((0, 3)))
+
+
+def test_the_compiled_pass_keeps_the_order_in_memory():
+    values = np.random.default_rng(2).normal(size=(3, 4, 5, 2)) * 4
+    for x in (values, np.asfortranarray(values), values.transpose(0, 3, 1, 2), values[::-1, ::2]):
+        assert_encoded_alike(fixed(6, 3), x)
+    codes, _ = reals.encode_and_count(fixed(6, 3), values.transpose(0, 3, 1, 2))
+    assert codes.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_compiled_pass_takes_every_channel_by_its_own_scale(axis):
+    third = Fraction(1, 3)
+    format = affine(5, (0.5, Fraction(1, 5), third, third), (0, 10, -3, 0), axis=axis)
+    ties = np.arange(-120, 120).reshape(1, 1, 240) / 12
+    values = np.moveaxis(np.broadcast_to(ties, (4, 3, 240)), 0, axis)
+    assert_encoded_alike(format, values)
+    with pytest.raises(BadInput, match="4 scales"):
+        reals.encode_and_count(format, np.zeros((5, 5, 5)))
+    assert_encoded_alike(format, np.moveaxis(values, axis, 0)[:, :0].swapaxes(0, axis))

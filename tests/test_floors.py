@@ -19,7 +19,7 @@ FLOORS = {
     6: ("rewrite", "importers", "calibration"),
     7: ("conversion", "program", "storage", "trace", "metrics"),
     8: ("simulate",),
-    9: ("machines", "models"),
+    9: ("machines", "models", "warm"),
     10: ("report",),
     11: ("demo", "job", "cli", "__init__"),
 }

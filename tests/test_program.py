@@ -65,7 +65,7 @@ def test_both_engines_agree_on_every_value_and_event(program, images):
 
 def test_batches_of_any_size_give_the_same_codes_events_and_witnesses(program, images, monkeypatch):
     whole = fq.run(program, images, watch="all")
-    monkeypatch.setattr("fixqnn.simulate.CHUNK_CODES", 100)
+    monkeypatch.setattr("fixqnn.simulate.CHUNK_BYTES", 400)
     seen = []
     cut = fq.run(program, images, watch="all", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (7, 7)

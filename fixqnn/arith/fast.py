@@ -8,14 +8,14 @@ So one compilation serves every width and mode. Nothing here may leave 62 bits; 
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, uint64
 
+from fixqnn.arith.cache import KernelCache
 from fixqnn.datapath import Register
 from fixqnn.errors import TooWide
 from fixqnn.modes import GOLDEN, Overflow, Rounding, mix64
@@ -26,20 +26,25 @@ WIDEST = 62
 SHIFT, ADD, IF_NEGATIVE, IF_ODD, FLIP, FIRST, LAST, LOW, REST, ABOVE, BELOW, LEFT, RANDOM = range(13)
 CONSTANTS = 13
 
-_SOURCE = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+KERNELS: list[Any] = []  # all that were decorated, in the order of import
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a module-level loop: lock released, cached on disk, recompiled when the steps in this file change.
+    """Compile a module-level loop: lock released, kept on disk until a source of any kernel changes.
 
-    Numba's cache looks at the file of the kernel only; the hash of this file in the qualified name makes it
-    follow the steps inlined from here. Without a writable cache folder the kernel is compiled per process.
+    Without a folder that can be written, it is compiled in every process that needs it.
     """
-    function.__qualname__ = f"{function.__qualname__}_{_SOURCE}"
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)(function)
-    except RuntimeError:  # no locator: neither the package nor the user has a writable cache folder
-        return njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    compiled = njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    if hasattr(compiled, "enable_caching"):  # not so where NUMBA_DISABLE_JIT leaves Python functions
+        with contextlib.suppress(RuntimeError):
+            compiled._cache = KernelCache(function)
+        KERNELS.append(compiled)
+    return compiled
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of kernels that is written into each of them; literal arguments stay literal."""
+    return njit(inline="always")(function)
 
 
 @njit(inline="always")
@@ -112,17 +117,6 @@ def undecided(v, margin, nearest):
 def decided(v, nearest, if_positive, if_negative):
     """Round a number that is no integer and no tie."""
     return np.rint(v) if nearest else np.floor(v) + goes_up(v, if_positive, if_negative)
-
-
-@njit(inline="always")
-def round_divide(number, divisor, modes):
-    """Number / divisor for a positive divisor, rounded as the flags say."""
-    size = abs(number)
-    k = size // divisor
-    part = size - k * divisor
-    cut = -2 if part == 0 else (1 if 2 * part > divisor else (0 if 2 * part == divisor else -1))
-    k += round_up(cut, k & 1, number < 0, modes)
-    return -k if number < 0 else k
 
 
 def sequence_key(seed: int, stream: int) -> np.uint64:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fixqnn.kernels.gather import Window
+from fixqnn.kernels.window import Window
 
 FLOAT32_BOUND = 1 << 24
 FLOAT64_BOUND = 1 << 53

@@ -1,46 +1,28 @@
 """Sums and products of two codes on their way to the output: a register over whole arrays, and scaled sums in float64.
 
-Arrays have the shape (samples, channels, positions), except where an estimate looks at single elements.
+A register sees rows (rows, channels), an estimate single elements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
 
 from fixqnn.arith.bind import BoundRegister
-from fixqnn.arith.fast import (
-    ABOVE,
-    ADD,
-    BELOW,
-    FIRST,
-    FLIP,
-    IF_NEGATIVE,
-    IF_ODD,
-    LAST,
-    LEFT,
-    LOW,
-    REST,
-    SHIFT,
-    WIDEST,
-    decided,
-    kernel,
-    mode_flags,
-    register_constants,
-    round_shift,
-    sequence_key,
-    store,
-    undecided,
-)
+from fixqnn.arith.fast import WIDEST, decided, kernel, mode_flags, undecided
 from fixqnn.errors import TooWide
-from fixqnn.events import Run, Witness
-from fixqnn.kernels.rescale import fill_random
-from fixqnn.modes import Overflow, Rounding, round_quotient
+from fixqnn.events import Run
+from fixqnn.format import Format
+from fixqnn.kernels.rescale import Rescale
+from fixqnn.kernels.rescale_choice import WIDTH
+from fixqnn.modes import Rounding, round_quotient
+from fixqnn.scaler import Shift
 
+EVENTS = 4  # counters of a pair: two registers, below and above
 LARGEST_MEMORY = 1 << 20  # pairs of operands whose exact results are kept
 
 Position = Callable[[int], tuple[int, ...]]
@@ -83,62 +65,51 @@ class Keep:
         return min(self.asked, max(-register.low, register.high)) if self.acts else self.asked
 
     @cached_property
-    def _row(self) -> np.ndarray:
+    def _rescale(self) -> Rescale:
+        """The same as a scaler behind which the register stands."""
         drop, register = self.place.drop, self.place.register
         if max(self.bound + (1 << max(drop, 0)), self.asked).bit_length() > WIDEST:
             raise TooWide(
                 f"{self.place.name}: numbers up to ±{self.bound} pass 62 bits on their way into {register}; "
                 "use narrower formats, or engine='exact'"
             )
-        # one that cannot act only rounds, whatever its overflow mode
-        idle = replace(register, bits=WIDEST, signed=True, overflow=Overflow.saturate, kept=0)
-        return register_constants(register if self.acts else idle, drop)
+        form, scaler = (
+            Format(register.bits, register.signed),
+            Shift(register.rounding, register.overflow, register.kept),
+        )
+        if not self.acts:  # one that cannot act only rounds, whatever its overflow mode
+            form, scaler = Format(self.asked.bit_length() + 1), Shift(register.rounding)
+        return Rescale(
+            scaler, (drop,), form, self.bound, 0, (), self.places, self.place.number, 0, (self.place.name, register)
+        )
 
-    def fast(self, x: np.ndarray, run: Run, position: Position) -> np.ndarray:
-        """Keep every number; events go to `run`."""
-        row, register, channels = self._row, self.place.register, x.shape[1]
-        below, above = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+    def fast(self, x: np.ndarray, run: Run, position: Position, positions: int) -> np.ndarray:
+        """Keep every number of rows (rows, channels); events go to `run`."""
+        rescale = self._rescale
         if not self.acts and self.place.drop == 0:
-            run.note(self.place.name, register, below, above)
+            none = np.zeros(x.shape[1], np.int64)
+            run.note(self.place.name, self.place.register, none, none)
             return x
-        random = np.empty((0, 0, 0), np.uint64)
-        if register.rounding is Rounding.stochastic and self.place.drop > 0:
-            random = np.empty(x.shape, np.uint64)
-            fill_random(sequence_key(run.seed, run.stream), run.first_sample, self.places, self.place.number, 0, random)
-        kept = np.empty(x.shape, np.int64)
-        n, p, c, value = keep_all(x, row, random, kept, below, above)
-        first = None if n < 0 else Witness(run.first_sample + int(n), position(int(p)), int(c), -1, int(value))
-        run.note(self.place.name, register, below, above, first)
-        return kept
+        return rescale.fast(x, run, position, positions)
 
 
 @kernel
-def keep_all(x, row, random, kept, below, above):
-    """Round and store every number; returns (sample, position, channel, number) of the first event, or −1 first."""
-    shift, add, neg, odd, flip = row[SHIFT], row[ADD], row[IF_NEGATIVE], row[IF_ODD], row[FLIP]
-    first, last, low, rest, up, down = row[FIRST], row[LAST], row[LOW], row[REST], row[ABOVE], row[BELOW]
-    left = row[LEFT]
-    samples, channels, positions = x.shape
-    sample, place, channel, number = np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
-    for n in range(samples):
-        for c in range(channels):
-            under = np.int64(0)
-            over = np.int64(0)
-            for p in range(positions):
-                value = np.int64(x[n, c, p]) << left
-                if random.size > 0:
-                    value += np.int64(random[n, c, p] >> np.uint64(64 - shift))
-                value = round_shift(value, shift, add, neg, odd, flip)
-                stored = store(value, first, last, low, rest, up, down)
-                kept[n, c, p] = stored
-                if stored != value:
-                    under += np.int64(value < first)
-                    over += np.int64(value > last)
-                    if sample < 0 or (sample == n and p < place):
-                        sample, place, channel, number = np.int64(n), np.int64(p), np.int64(c), value
-            below[c] += under
-            above[c] += over
-    return sample, place, channel, number
+def combine_whole(a, b, left, right, a_offset, b_offset, product, combined):
+    """left·a + right·b + both offsets, or (left·a + a_offset)·(right·b + b_offset), in the type of the result."""
+    word = combined.dtype.type
+    for i in range(combined.size):
+        x, y = word(word(a[i] * left) + a_offset), word(word(b[i] * right) + b_offset)
+        combined[i] = word(x + y) if product is None else word(x * y)
+
+
+@kernel
+def combine_floats(a, b, left, right, a_offset, b_offset, a_factor, b_factor, divide, way, combined):
+    """fl(left·a + a_offset)·a_factor, or divided by it, and the same of b: then added (1), subtracted (−1) or multiplied (0)."""
+    fl = combined.dtype.type
+    for i in range(combined.size):
+        x, y = fl(np.int64(a[i]) * left + a_offset), fl(np.int64(b[i]) * right + b_offset)
+        x, y = (fl(x * a_factor), fl(y * b_factor)) if divide is None else (fl(x / a_factor), fl(y / b_factor))
+        combined[i] = fl(x * y) if way == 0 else fl(x + y if way > 0 else x - y)
 
 
 @dataclass(frozen=True)
@@ -180,22 +151,24 @@ class Estimate:
         return max(-self.a_low, self.a_high, -self.b_low, self.b_high).bit_length() <= 53 and self.reach < 1 << 60
 
     def fast(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Results for integer arrays that broadcast, int64; only where it `fits`."""
+        """Results for two arrays of one shape in C order; only where it `fits`."""
         # Each quotient's error is at most two roundings of its magnitude, the two additions one each of the sum of
         # magnitudes: below 4.1·2⁻⁵³ of `reach` in all; we allow 2⁻⁵⁰, as the reach itself is rounded, and the same
         # again for subnormals.
         margin = float(self.reach) * 2.0**-50 + 2.0**-1000
-        value = a * float(Fraction(self.left, self.bottom)) + b * float(Fraction(self.right, self.bottom))
-        if self.offset:
-            value += float(Fraction(self.offset, self.bottom))
-        rounded = np.empty(value.shape, np.int64)
-        doubtful = np.empty(value.shape, np.bool_)
+        slopes = (float(Fraction(v, self.bottom)) for v in (self.left, self.right, self.offset))
         nearest, *_, if_positive, if_negative = mode_flags(self.rounding)
-        flat = value.reshape(-1)
-        if round_estimates(flat, margin, nearest, if_positive, if_negative, rounded.reshape(-1), doubtful.reshape(-1)):
-            where = np.nonzero(doubtful)
-            a, b = (np.broadcast_to(operand, value.shape)[where] for operand in (a, b))
-            rounded[where] = self._exactly(a, b)
+        rounded = np.empty(a.shape, np.int32 if self.reach < (1 << 31) - 2 else np.int64)
+        a, b, flat = (v.reshape(-1) for v in (a, b, rounded))
+        doubtful = np.empty(256 + flat.size // 256, np.int64)
+        constants = *slopes, margin, nearest, if_positive, if_negative
+        found = estimate_pairs(a, b, *constants, flat, doubtful)
+        if found > doubtful.size:
+            doubtful = np.empty(found, np.int64)
+            estimate_pairs(a, b, *constants, flat, doubtful)
+        if found:
+            where = doubtful[:found]
+            flat[where] = self._exactly(a[where], b[where])
         return rounded
 
     @cached_property
@@ -220,12 +193,54 @@ class Estimate:
 
 
 @kernel
-def round_estimates(value, margin, nearest, if_positive, if_negative, rounded, doubtful):
-    """Round what is farther than `margin` from every number at which the mode changes; mark and count the rest."""
+def estimate_pairs(a, b, left, right, offset, margin, nearest, if_positive, if_negative, rounded, doubtful):
+    """Round what is farther than `margin` from every number at which the mode changes; list and count the rest."""
     found = 0
-    for i in range(value.size):
-        open_ = undecided(value[i], margin, nearest)
-        doubtful[i] = open_
-        found += open_
-        rounded[i] = np.int64(decided(value[i], nearest, if_positive, if_negative))
+    for start in range(0, rounded.size, WIDTH):
+        x, y, target = a[start : start + WIDTH], b[start : start + WIDTH], rounded[start : start + WIDTH]
+        doubts = np.int64(0)
+        for i in range(target.size):
+            value = np.float64(x[i]) * left + np.float64(y[i]) * right + offset
+            doubts += undecided(value, margin, nearest)
+            target[i] = np.int64(decided(value, nearest, if_positive, if_negative))
+        if doubts == 0:
+            continue
+        for i in range(target.size):
+            value = np.float64(x[i]) * left + np.float64(y[i]) * right + offset
+            if undecided(value, margin, nearest):
+                if found < doubtful.size:
+                    doubtful[found] = start + i
+                found += 1
     return found
+
+
+@kernel
+def look_up_pairs(a, b, a_low, b_low, span, table, y, counts):
+    """Read the entry of every pair of codes: its code above EVENTS bits, of which bit i says whether counter i goes up.
+
+    All are flat; `counts` (EVENTS, width) is as wide as some whole number of rows.
+    """
+    width = counts.shape[1]
+    entries = np.empty(width, np.int32)
+    for start in range(0, y.size, width):
+        left, right, target = a[start : start + width], b[start : start + width], y[start : start + width]
+        for i in range(target.size):
+            pair = (np.int64(left[i]) - a_low) * span + (np.int64(right[i]) - b_low)
+            entries[i] = table[np.uint64(pair)]
+        for i in range(target.size):
+            target[i] = entries[i] >> EVENTS
+        for event in range(counts.shape[0]):
+            count = counts[event]
+            for i in range(target.size):
+                count[i] += (entries[i] >> event) & 1
+
+
+@kernel
+def first_pair(a, b, a_low, b_low, span, table, mask):
+    """Row and channel of the first pair whose entry has one of the bits of `mask`; −1 where there is none."""
+    for r in range(a.shape[0]):
+        for c in range(a.shape[1]):
+            pair = (np.int64(a[r, c]) - a_low) * span + (np.int64(b[r, c]) - b_low)
+            if table[np.uint64(pair)] & mask:
+                return r, c
+    return -1, -1

@@ -1,63 +1,74 @@
-"""How far a sum can go, and the cheapest path that is proved to give its codes and events.
+"""The cheapest kernel path that is proved to give a sum's codes and events.
 
-With zero points removed, input operands lie in [lo, hi]; every partial sum, in every order, lies between
-Σ min(0, w·lo, w·hi) and Σ max(0, w·lo, w·hi). Registers that this interval fits never act, and order does not matter.
+Every path has a proof, a function of the operands' ranges and the registers, that either hands out a plan or says what
+fails. `fixqnn.kernels.extent` says how far sums can go, `fixqnn.kernels.proofs` what registers make of it, and
+`fixqnn.kernels.lanes` how vector lanes hold a register.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from fixqnn.arith.bind import BoundRegister, BoundSum
-from fixqnn.arith.fast import WIDEST
-from fixqnn.datapath import Register
+from fixqnn.arith.bind import BoundSum
 from fixqnn.errors import BadInput, TooWide
 from fixqnn.kernels.dot import FLOAT32_BOUND, FLOAT64_BOUND
-from fixqnn.modes import Overflow, Rounding
+from fixqnn.kernels.extent import BLOCK, Extent, extent
+from fixqnn.kernels.lanes import (
+    INT32,
+    Lanes,
+    any32,
+    describe,
+    inside,
+    lanes32,
+    not_bytes,
+    not_words,
+    saturate16,
+)
+from fixqnn.kernels.proofs import Case, holds, kept_size, limit_of, random, too_wide
+from fixqnn.modes import Overflow
 
-PATHS = ("sum", "stepwise", "wide")
+__all__ = ["PATHS", "Extent", "Lanes", "Plan", "choose", "content_bound", "extent", "too_narrow_for_one"]
 
-
-@dataclass(frozen=True)
-class Extent:
-    """How far the partial sums of each output channel can go, without the bias; Python integers."""
-
-    low: tuple[int, ...]
-    high: tuple[int, ...]
-    term: int
-
-    @property
-    def size(self) -> int:
-        """Largest magnitude of all channels."""
-        return max(max(-min(self.low), max(self.high)), 0)
+LIMBS = -(1 << 15), (127 << 8) + 127  # 256·h + l with h and l of 8 signed bits
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A chosen path and why it is exact; `bound`: no last register's content passes this magnitude.
+    """A chosen path and why it is exact.
 
-    `refused`: the first register forbids overflow, and a single product of these weights may overflow it.
+    Attributes
+    ----------
+    path, reason : str
+        One of `PATHS`, and words.
+    bound : int
+        No last register's content passes this magnitude.
+    refused : bool
+        The first register forbids overflow, and a single product of these weights may overflow it.
+    lanes : Lanes, optional
+        For lanes16 and lanes32, and for what a certified sum computes again.
+    counting : Lanes, optional
+        Of form any32, in which the events of those lanes are counted; None: step by step in 64 bits.
+    operands : str
+        ``"int8"`` (unsigned bytes x − x_low against signed bytes) or ``"int16"``, for sums and certified sums of integers.
+    limbs : tuple of int
+        In how many limbs of 8 bits x and w are split: (2, 1) or (2, 2) for sum/limbs.
+    watched : bool
+        For certified: whether the inner register could act; if not, no running sum need be looked at.
     """
 
     path: str
     reason: str
-    bound: int
+    bound: int = 0
     refused: bool = False
+    lanes: Lanes | None = None
+    counting: Lanes | None = None
+    operands: str = ""
+    limbs: tuple[int, int] = (1, 1)
+    watched: bool = True
 
 
-def extent(w: np.ndarray, x_low: int, x_high: int, xnor: bool) -> Extent:
-    """Interval of all partial sums; w are operands (channels, terms)."""
-    if xnor:
-        return Extent((0,) * w.shape[0], (w.shape[1],) * w.shape[0], 1)
-    largest = max(abs(x_low), abs(x_high)) * int(np.abs(w).max(initial=0))
-    wide = largest * max(w.shape[1], 1) >= 1 << WIDEST
-    a = w.astype(object) if wide else w.astype(np.int64)
-    at_low, at_high = a * x_low, a * x_high
-    least = np.minimum(np.minimum(at_low, at_high), 0).sum(axis=1)
-    most = np.maximum(np.maximum(at_low, at_high), 0).sum(axis=1)
-    return Extent(tuple(int(v) for v in least), tuple(int(v) for v in most), largest)
+Proof = Callable[[Case], Plan | str]  # a plan, or why there is none
 
 
 def choose(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int, forced: str | None = None) -> Plan:
@@ -74,7 +85,7 @@ def choose(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int, fo
     terms : int
         Terms of one sum.
     forced : str, optional
-        A path that must be taken.
+        A path that must be taken; ``"sum"`` is the first of those.
 
     Raises
     ------
@@ -83,168 +94,201 @@ def choose(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int, fo
     TooWide
         When no path can be trusted within 62 bits.
     """
-    if forced is not None and forced not in PATHS:
-        raise BadInput(f"there is no kernel path {forced!r}; there are {', '.join(PATHS)}")
-    limit = content_bound(reach, bound, bias, terms)
-    refusals = {}
-    for path, prove in (("sum", _prove_sum), ("stepwise", _prove_stepwise), ("wide", _prove_wide)):
-        if forced not in (None, path):
+    if forced is not None and forced not in (*PATHS, "sum"):
+        raise BadInput(
+            f"there is no kernel path {forced!r}; there are {', '.join(PATHS)}, and 'sum' for the first of sums"
+        )
+    case = Case(reach, bound, bias, terms)
+    refusals: dict[str, str] = {}
+    for path, prove in PROOFS.items():
+        if forced not in (None, path, path.partition("/")[0]):
             continue
-        ok, reason = prove(reach, bound, bias, terms)
-        if ok:
-            return Plan(path, reason, limit)
-        refusals[path] = reason
-    if forced in ("sum", "stepwise"):
-        raise BadInput(f"the path {forced!r} is not proved here: {refusals[forced]}")
-    raise TooWide(f"{refusals['wide']}; use engine='exact'")
+        found = prove(case)
+        if isinstance(found, Plan) and (forced or path != "certified" or _worth_watching(case, found)):
+            return replace(found, path=path, bound=content_bound(reach, bound, bias, terms))
+        refusals[path] = str(found)
+    if forced in (None, "wide"):
+        raise TooWide(f"{refusals['wide']}; use engine='exact'")
+    why = "; ".join(dict.fromkeys(refusals.values()))
+    raise BadInput(f"the path {forced!r} is not proved here: {why}")
+
+
+def content_bound(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> int:
+    """A magnitude that the last register's content never passes."""
+    *_, last = Case(reach, bound, bias, terms).content
+    return last[1]
 
 
 def too_narrow_for_one(reach: Extent, bound: BoundSum) -> tuple[str, bool]:
     """Whether the first register cannot hold a single product, in words, and whether it forbids overflow."""
     place = bound.product or bound.stages[0].register
-    asked = _kept(reach.term, place)
-    if asked <= _limits(place.register) + 1:
+    asked = kept_size(reach.term, place)
+    if asked <= limit_of(place.register) + 1:
         return "", False
     text = f"{place.name} ({place.register.bits} bits) does not hold a single product, which reaches ±{asked}"
     return text, place.register.overflow is Overflow.forbid
 
 
-def content_bound(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> int:
-    """A magnitude that the last register's content never passes."""
-    *_, last = _content(reach, bound, bias, terms)
-    return last[1]
+def spaced(n: int) -> str:
+    """Write a number with its digits in groups of three.
 
-
-def _limits(register: Register) -> int:
-    return max(-register.low, register.high)
-
-
-def _kept(size: int, place: BoundRegister, steps: int = 1) -> int:
-    """Bound of a number of magnitude `size` after its drop, `steps` roundings included."""
-    return (size >> place.drop) + steps if place.drop > 0 else size << -place.drop
-
-
-def _held(asked: int, register: Register) -> tuple[int, bool]:
-    """Bound of what a register holds when asked to hold up to ±asked, and whether it may act.
-
-    Clipping brings a number nearer to zero; wrapping may take a small one to the far end: −1 becomes the largest code of an
-    unsigned register.
+    >>> spaced(-83211)
+    '-83 211'
     """
-    acts = not (register.low <= -asked and asked <= register.high)
-    return (_limits(register) if acts and register.overflow.wraps else min(asked, _limits(register))), acts
+    return f"{n:,}".replace(",", " ")
 
 
-def _content(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> list[tuple[str, int, int]]:
-    """(place, bound of its content, bound of what it computes with) for every place, in order."""
-    rows: list[tuple[str, int, int]] = []
-    term, size, steps = reach.term, reach.size, terms
-    if bound.product:
-        place = bound.product
-        asked = term << max(-place.drop, 0)
-        term, acts = _held(_kept(term, place), place.register)
-        size = term * terms if acts else _kept(size, place, steps)
-        rows.append((place.name, term, asked + (1 << max(place.drop, 0))))
-    number = term
-    for level, stage in enumerate(bound.stages):
-        place = stage.register
-        size = _kept(size, place, steps)
-        largest_bias = 0
-        if level == len(bound.stages) - 1 and bias:
-            largest_bias, _ = _held(_kept(max(map(abs, bias)), bound.bias_register), place.register)
-            size += largest_bias
-            rows.append(
-                (f"{place.name} (bias)", largest_bias, max(map(abs, bias)) << max(-bound.bias_register.drop, 0))
-            )
-        content, acts = _held(size, place.register)
-        up = max(place.drop, 0)
-        rows.append((place.name, content, (content << up) + (number << max(-place.drop, 0)) + (1 << up) + largest_bias))
-        number = content
-        if stage.out:
-            asked = number << max(-stage.out.drop, 0)
-            size = _kept(size, stage.out, steps)
-            number, out_acts = _held(_kept(number, stage.out), stage.out.register)
-            acts = acts or out_acts
-            rows.append((stage.out.name, number, asked + (1 << max(stage.out.drop, 0))))
-        # a register that may act changes the sum of what it hands on; then only each number's own bound is left
-        size = number * terms if acts else size
-    return rows
+# -- sums: no register acts, so any exact sum will do ---------------------------------------------------------------------
 
 
-def _inert(reach: Extent, bound: BoundSum, bias: tuple[int, ...]) -> str:
-    """Why some register might act or round; empty when none can."""
-    if bound.product:
-        if bound.product.drop:
-            return f"product moves by {bound.product.drop} bits"
-        if not (bound.product.register.low <= -reach.term and reach.term <= bound.product.register.high):
-            return f"a product of ±{reach.term} may leave product ({bound.product.register.bits} bits)"
-    biases = bias or (0,) * len(reach.low)
-    for level, stage in enumerate(bound.stages):
-        outermost = level == len(bound.stages) - 1
-        if outermost and bias and bound.bias_register.drop > 0:
-            return "the bias is rounded into its register"
-        shift = -bound.bias_register.drop if outermost and bias else 0
-        for place in filter(None, (stage.register, stage.out)):
-            if place.drop:
-                return f"{place.name} moves by {place.drop} bits"
-            for channel, (low, high, b) in enumerate(zip(reach.low, reach.high, biases, strict=True)):
-                b = b << shift if outermost else 0
-                low, high = low + min(b, 0), high + max(b, 0)
-                if low < place.register.low or high > place.register.high:
-                    return (
-                        f"sums of channel {channel} reach [{low}, {high}], which {place.name} "
-                        f"({place.register.bits} bits) does not hold"
-                    )
-    return ""
+def _whole_sum(case: Case) -> str:
+    return "terms are agreements of bits, no products" if case.reach.xnor else case.acts()
 
 
-def _prove_sum(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> tuple[bool, str]:
-    why_not = _inert(reach, bound, bias)
+def _stays(case: Case) -> str:
+    return f"no register can act: sums stay within ±{spaced(max(-case.sums[0], case.sums[1], 0))}"
+
+
+def _past_32(case: Case) -> str:
+    """Why 32-bit lanes deliver no right sum; wrapping on the way does no harm, so only finished sums matter."""
+    return "" if inside(*case.sums, INT32) else f"sums reach [{case.sums[0]}, {case.sums[1]}], past 32 bits"
+
+
+def _prove_int8(case: Case) -> Plan | str:
+    why_not = _whole_sum(case) or not_bytes(case.reach) or _past_32(case)
+    return why_not or Plan("", f"{_stays(case)}; unsigned bytes × int8", operands="int8")
+
+
+def _prove_int16(case: Case) -> Plan | str:
+    why_not = _whole_sum(case) or not_words(case.reach) or _past_32(case)
+    return why_not or Plan("", f"{_stays(case)}; int16 × int16", operands="int16")
+
+
+def _prove_limbs(case: Case) -> Plan | str:
+    """With x = 256·h + l, sums of h·w and l·w must each fit 32 bits; they are joined in 64 bits, with the bias.
+
+    With w split too, no product of two limbs passes 2^14, so that 2^17 − 1 terms fit whatever the weights are.
+    """
+    reach = case.reach
+    why_not = _whole_sum(case) or not_words(reach, x_limits=LIMBS)
+    if not why_not and max(reach.size + max(map(abs, case.biases), default=0), -case.sums[0], case.sums[1]) >= 1 << 62:
+        why_not = f"sums reach [{case.sums[0]}, {case.sums[1]}], past 62 bits"
     if why_not:
-        return False, why_not
-    size = reach.size + max(map(abs, bias), default=0)
-    if size > FLOAT64_BOUND:
-        return False, f"sums reach {size}, past 2^53"
-    kind = "float32" if size <= FLOAT32_BOUND else "float32 in blocks or float64"
-    return True, f"no register can act: sums stay within ±{size}; {kind} products are exact"
+        return why_not
+    halves = ((reach.x_low + 128) >> 8, (reach.x_high + 128) >> 8), (-128, 127)
+    farthest = max(
+        max(abs(p * lo + n * hi), abs(p * hi + n * lo))
+        for lo, hi in halves
+        for p, n in zip(reach.positive, reach.negative, strict=True)
+    )
+    if farthest <= INT32[1]:
+        return Plan("", f"{_stays(case)}; inputs in two limbs, whose sums stay within ±{spaced(farthest)}",
+                    operands="int16", limbs=(2, 1))  # fmt: skip
+    if not_words(reach, LIMBS, LIMBS):
+        return f"sums of one limb reach ±{farthest}, past 32 bits, and {not_words(reach, LIMBS, LIMBS)}"
+    farthest = case.terms << 14
+    if farthest > INT32[1]:
+        return f"sums of products of two limbs reach ±{farthest}, past 32 bits"
+    return Plan("", f"{_stays(case)}; inputs and weights in two limbs, whose sums stay within ±{spaced(farthest)}",
+                operands="int16", limbs=(2, 2))  # fmt: skip
 
 
-def _prove_stepwise(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> tuple[bool, str]:
-    stage = bound.stages[0]
-    register = stage.register.register
-    if bound.product:
-        return False, "products are kept in a register of their own"
-    if stage.register.drop:
-        return False, f"sum[0] moves by {stage.register.drop} bits"
-    if register.overflow not in (Overflow.saturate, Overflow.saturate_symmetric, Overflow.forbid):
-        return False, f"sum[0] does not saturate but {register.overflow}"
-    if _limits(register) + reach.term >= 1 << 31:
-        return False, f"sum[0] ({register.bits} bits) plus a product of ±{reach.term} passes 32-bit lanes"
-    if len(bound.stages) == 1 and bias and bound.bias != "first":
-        return False, "a bias that comes last joins in the only register"
-    if len(bound.stages) == 1 and bias and any(_bias_acts(b, bound.bias_register) for b in bias):
-        return False, "the bias alone makes its register act"
-    if any(p.register.rounding is Rounding.stochastic and p.drop > 0 for p in [*bound.registers, bound.bias_register]):
-        return False, "an outer register rounds at random"
-    ok, reason = _prove_wide(reach, bound, bias, terms)
+def _prove_float(largest: int, name: str) -> Proof:
+    def prove(case: Case) -> Plan | str:
+        size = case.reach.size + max(map(abs, case.biases), default=0)
+        why_not = _whole_sum(case)
+        if not why_not and size > largest:
+            why_not = f"partial sums reach {size}, past 2^{largest.bit_length() - 1}"
+        return why_not or Plan("", f"no register can act: sums stay within ±{spaced(size)}; {name} products are exact")
+
+    return prove
+
+
+# -- step by step: an inner register in lanes, outer ones folded in 64 bits ----------------------------------------------
+
+
+def _prove_lanes16(case: Case) -> Plan | str:
+    """16-bit lanes whose own saturation is the register's; products must fit by themselves."""
+    found = _folds(case) or case.product_acts() or saturate16(case)
     return (
-        (True, f"whole products, every addition clamped to {register.bits} bits in 32-bit lanes")
-        if ok
-        else (ok, reason)
+        found if isinstance(found, str) else Plan("", describe(case, found, "16-bit lanes"), **_in_lanes(case, found))
     )
 
 
-def _bias_acts(b: int, place: BoundRegister) -> bool:
-    value = b << -place.drop if place.drop <= 0 else None
-    return value is None or not place.register.low <= value <= place.register.high
+def _prove_lanes32(case: Case) -> Plan | str:
+    found = _folds(case) or lanes32(case)
+    return (
+        found if isinstance(found, str) else Plan("", describe(case, found, "32-bit lanes"), **_in_lanes(case, found))
+    )
 
 
-def _prove_wide(reach: Extent, bound: BoundSum, bias: tuple[int, ...], terms: int) -> tuple[bool, str]:
-    for place in bound.registers:
-        if place.register.overflow is Overflow.wrap_sign_magnitude:
-            return False, f"{place.name} wraps by sign and magnitude, which asks for the unrounded number at each step"
-        if place.register.bits > WIDEST:
-            return False, f"{place.name} has {place.register.bits} bits, more than {WIDEST}"
-    for name, _, asked in _content(reach, bound, bias, terms):
-        if asked.bit_length() >= WIDEST:
-            return False, f"{name} may have to compute with ±{asked}, past {WIDEST} bits"
-    return True, "every register step by step, in 64-bit lanes"
+def _in_lanes(case: Case, lanes: Lanes) -> dict[str, Lanes | None]:
+    counting = any32(case)
+    return {"lanes": lanes, "counting": counting if isinstance(counting, Lanes) else None}
+
+
+def _prove_certified(case: Case) -> Plan | str:
+    """Exact running sums, looked at every `BLOCK` terms, prove for the data at hand that the inner register did not act."""
+    reach, place = case.reach, case.inner.register
+    why_not = _folds(case) or case.product_acts()
+    if why_not:
+        return why_not
+    if place.drop:
+        return f"{place.name} moves by {place.drop} bits"
+    operands = "int16" if not_bytes(reach) else "int8"
+    if operands == "int16" and not_words(reach):
+        return not_words(reach)
+    low, high = (pick(sums) for pick, sums in zip((min, max), case.partial(0), strict=True))
+    if not inside(low, high, INT32):
+        return f"partial sums reach [{low}, {high}], past 32 bits"
+    if holds(place.register, low, high):
+        reason = (
+            f"{place.name} cannot act: its sums stay within [{spaced(low)}, {spaced(high)}]; totals go on in 64 bits"
+        )
+        return Plan("", reason, operands=operands, watched=False)
+    lanes = lanes32(case)
+    if isinstance(lanes, str):
+        return f"what a certificate does not settle cannot be computed again: {lanes}"
+    reason = (
+        f"{place.register.bits}-bit {place.name} rarely acts: {BLOCK} terms move it by at most {spaced(reach.block)}; exact sums "
+        "are watched, and added again step by step where it might act"
+    )
+    return Plan("", reason, operands=operands, **_in_lanes(case, lanes))
+
+
+def _worth_watching(case: Case, plan: Plan) -> bool:
+    """Whether one block of terms is small against the register, so that most data will have a certificate."""
+    register = case.inner.register.register
+    return not plan.watched or 4 * case.reach.block <= register.high - register.low
+
+
+def _prove_wide(case: Case) -> Plan | str:
+    return too_wide(case) or Plan("", "every register step by step, in 64-bit lanes")
+
+
+def _folds(case: Case) -> str:
+    """Why totals of the inner register cannot be carried on in 64 bits; empty when they can."""
+    bound, reach = case.bound, case.reach
+    if reach.xnor:
+        return "terms are agreements of bits, no products"
+    if case.levels == 1 and case.bias and bound.bias != "first":
+        return "a bias that comes last joins in the only register"
+    if case.levels == 1 and case.bias_acts():
+        return "the bias alone makes its register act"
+    if any(random(place) for place in [*bound.registers, bound.bias_register]):
+        return "a register rounds at random"
+    return too_wide(case)
+
+
+PROOFS: dict[str, Proof] = {
+    "sum/int8": _prove_int8,
+    "sum/int16": _prove_int16,
+    "sum/limbs": _prove_limbs,
+    "sum/float32": _prove_float(FLOAT32_BOUND, "float32"),
+    "sum/float64": _prove_float(FLOAT64_BOUND, "float64"),
+    "certified": _prove_certified,
+    "lanes16": _prove_lanes16,
+    "lanes32": _prove_lanes32,
+    "wide": _prove_wide,
+}
+PATHS = tuple(PROOFS)

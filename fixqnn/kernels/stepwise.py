@@ -1,178 +1,238 @@
-"""Whole products into a narrow saturating register, every step clamped: 32-bit lanes in plain loops.
-
-Lanes are outputs that share one operand at a time, the reduction is outside, eight terms per pass, so that every sum is loaded
-and stored once for eight additions. Many output channels make lanes of their own, with an input as the common factor; few
-channels over many positions put the positions into the lanes and a weight is the common factor. Rows of operands are
-taken as views: an index that might be negative keeps a loop from being vectorised.
-"""
+"""A first register that may act at every addition, in vector lanes."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from fixqnn.arith.fast import add_clamped, kernel
-from fixqnn.kernels.wide import _enter, _pass
+from fixqnn.arith.fast import shift_constants, store_constants
+from fixqnn.events import Run
+from fixqnn.kernels import tiles
+from fixqnn.kernels.extent import BLOCK
+from fixqnn.kernels.fold import fold_runs
+from fixqnn.kernels.lanes import Lanes
+from fixqnn.kernels.pack import PLAIN, TWICE, Operands, lane_count
+from fixqnn.kernels.tally import INNER, Tally
+from fixqnn.kernels.vectors import ROWS
+from fixqnn.kernels.way import Form, Part, Way, outer_bias, wrapped
+from fixqnn.modes import Overflow
 
-LANES = 512
+if TYPE_CHECKING:
+    from fixqnn.kernels.contract import Contraction
+
+TOTALS = 1 << 21  # totals of runs that are kept at once
+REST = 7  # blocks of rows for which an attempt that settles less than half rests
+INT32 = np.iinfo(np.int32)
 
 
-@kernel
-def tiles(scalars, vectors, bounds, low, high, start, acc, under, over):
-    """Sum every tile of terms with a clamp after each term.
+class Stepwise(Way):
+    """A first register that may act: watched exact sums, then the lane's own saturation, then steps that count.
 
-    scalars (rows, terms) int32, vectors (terms, lanes) int16 or int32; tile t covers terms bounds[t] … bounds[t+1]. A tile
-    begins at start (rows, lanes) int32. acc (rows, tiles, lanes) int32 receives the clamped totals, or, with a middle axis of
-    one, their sum. under, over (rows, lanes) int32 count the steps at which the sum left [low, high].
+    Every attempt settles the blocks of rows for which it can tell that the register did not act; the last one counts.
     """
-    lanes = vectors.shape[1]
-    merge = acc.shape[1] == 1
-    total = np.empty(LANES, np.int32)
-    below = np.empty(LANES, np.int32)
-    above = np.empty(LANES, np.int32)
-    for c0 in range(0, lanes, LANES):
-        c1 = min(c0 + LANES, lanes)
-        width = c1 - c0
-        for r in range(scalars.shape[0]):
-            row = scalars[r]
-            begin = start[r, c0:c1]
-            below[:width] = np.int32(0)
-            above[:width] = np.int32(0)
-            acc[r, 0, c0:c1] = np.int32(0)
-            for t in range(bounds.size - 1):
-                for c in range(width):
-                    total[c] = begin[c]
-                k = bounds[t]
-                end = bounds[t + 1]
-                while k + 8 <= end:
-                    x0, x1, x2, x3, x4, x5, x6, x7 = (
-                        row[k],
-                        row[k + 1],
-                        row[k + 2],
-                        row[k + 3],
-                        row[k + 4],
-                        row[k + 5],
-                        row[k + 6],
-                        row[k + 7],
-                    )
-                    w0, w1, w2, w3 = (
-                        vectors[k, c0:c1],
-                        vectors[k + 1, c0:c1],
-                        vectors[k + 2, c0:c1],
-                        vectors[k + 3, c0:c1],
-                    )
-                    w4, w5, w6, w7 = (
-                        vectors[k + 4, c0:c1],
-                        vectors[k + 5, c0:c1],
-                        vectors[k + 6, c0:c1],
-                        vectors[k + 7, c0:c1],
-                    )
-                    for c in range(width):
-                        s, u, o = total[c], below[c], above[c]
-                        s, u, o = add_clamped(s, x0, w0[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x1, w1[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x2, w2[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x3, w3[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x4, w4[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x5, w5[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x6, w6[c], low, high, u, o)
-                        s, u, o = add_clamped(s, x7, w7[c], low, high, u, o)
-                        total[c], below[c], above[c] = s, u, o
-                    k += 8
-                while k < end:
-                    xk, wk = row[k], vectors[k, c0:c1]
-                    for c in range(width):
-                        s, u, o = add_clamped(total[c], xk, wk[c], low, high, below[c], above[c])
-                        total[c], below[c], above[c] = s, u, o
-                    k += 1
-                target = acc[r, 0 if merge else t, c0:c1]
-                if merge:
-                    for c in range(width):
-                        target[c] = np.int32(target[c] + total[c])
-                else:
-                    for c in range(width):
-                        target[c] = total[c]
-            for c in range(width):
-                under[r, c0 + c] = below[c]
-                over[r, c0 + c] = above[c]
+
+    dtype = np.int32
+    operand_size = 4
+    step_cost = 8
+
+    def __init__(self, contraction: Contraction) -> None:
+        super().__init__(contraction)
+        c, plan = contraction, contraction.plan
+        several = len(c.bound.stages) > 1
+        ended = np.flatnonzero(c.flush > 0) if several else np.array([c.window.terms - 1])
+        self.outer = c.flush[ended] if several else np.zeros(1, np.int64)
+        self.count = len(ended)
+        self.runs = np.searchsorted(ended, np.arange(c.window.terms))  # number of the run that each term belongs to
+        self.first_bias = np.zeros(c.outputs, np.int64) if several else np.array(outer_bias(c), np.int64)
+        self.merges = _merges(c, self.count)
+        if not self.merges:
+            self.dtype = np.int64
+        self.attempts: list[Any] = [Watched(self)] if plan.path == "certified" else []
+        if plan.counting is not None:
+            if (
+                plan.lanes.form != "any32"
+                and plan.lanes.spare > 1
+                and not (self.by_channel and plan.lanes.form == "saturate16")
+            ):
+                self.attempts.append(Saturating(self, plan.lanes))
+            else:
+                self.attempts.append(Any32(self, plan.counting, counting=False))
+            self.attempts.append(Any32(self, plan.counting, counting=True))
+        self.zeros = max(a.form.reach for a in self.attempts)
+        self.rest = [0] * len(self.attempts)  # how often each attempt is passed over, as it settled next to nothing
+
+    def rows(self, part: Part, offsets: np.ndarray, row0: int, run: Run, acc: np.ndarray, tally: Tally) -> None:
+        """Sum rows, as many at a time as totals of their runs are kept."""
+        runs = 1 if self.merges else self.count
+        some = max(1, TOTALS // (runs * self.c.outputs) // ROWS) * ROWS if runs > 1 else offsets.size
+        places, used = self.c.places
+        bias = np.array(outer_bias(self.c), np.int64)
+        for a in range(0, offsets.size, some):
+            b = min(a + some, offsets.size)
+            out = acc[a:b, None] if self.merges else np.empty((b - a, runs, self.c.outputs), np.int32)
+            self._settle(part, offsets[a:b], row0 + a, out, tally)
+            if not self.merges:
+                fold_runs(out, np.array(self.c.bias or (0,) * self.c.outputs, np.int64), places, used,
+                          len(self.c.bound.stages) - 1, bool(self.c.bias) and self.c.bound.bias == "first", self.outer,
+                          row0 + a, acc[a:b], tally.counts, tally.first)  # fmt: skip
+        if self.merges and len(self.c.bound.stages) > 1 and self.c.bias:
+            acc += bias.astype(np.int32)
+
+    def _settle(self, part: Part, offsets: np.ndarray, row0: int, out: np.ndarray, tally: Tally) -> None:
+        todo = self.attempts[0].form.todo(offsets.size)
+        for i, attempt in enumerate(self.attempts):
+            if self.rest[i] and i < len(self.attempts) - 1:
+                self.rest[i] -= 1
+                continue
+            before = int(todo.sum())
+            attempt(part, offsets, todo, out, row0, tally)
+            after = int(todo.sum())
+            if after == 0:
+                return
+            self.rest[i] = REST if 2 * after > before else 0
+        raise AssertionError("the last attempt settles every block")
 
 
-@kernel
-def fold_tiles(tile_totals, bias, places, used, last_level, bias_first, flush, acc, hits):
-    """Fold tile totals (rows, tiles, lanes) through the outer registers, in 64 bits.
+class Watched:
+    """Exact sums; a block of rows is settled if no running sum came so near the register's ends that some terms could pass them.
 
-    Arguments are those of `fixqnn.kernels.wide.wide`, with a bias of shape (rows, lanes); hits (2, places, rows, lanes) receives
-    the events of the outer registers.
+    Before each `BLOCK` terms of a run, what these terms can add or take away at most, in whatever order, is known per channel.
     """
-    rows, tile_count, lanes = tile_totals.shape
-    totals = np.zeros((last_level + 1, lanes), np.int64)
-    carry = np.zeros(lanes, np.int64)
-    kinds = places.shape[0]
-    for r in range(rows):
-        totals[:, :] = 0
-        if bias_first and last_level > 0:
-            carry[:] = bias[r]
-            _enter(
-                carry,
-                totals[last_level],
-                places[kinds - 1],
-                False,
-                lanes,
-                hits[:, kinds - 1, r],
-                None,
-                0,
-                0,
-                1,
-                0,
-                0,
-                1,
-                0,
-            )
-        for t in range(tile_count):
-            for c in range(lanes):
-                totals[0, c] = tile_totals[r, t, c]
-            for level in range(flush[t]):
-                for c in range(lanes):
-                    carry[c] = totals[level, c]
-                    totals[level, c] = 0
-                out = 2 + 2 * level
-                if used[out]:
-                    _pass(carry, places[out], lanes, hits[:, out, r], None, 0, 0, 1, 0, 0, 1, 0)
-                _enter(
-                    carry,
-                    totals[level + 1],
-                    places[out + 1],
-                    True,
-                    lanes,
-                    hits[:, out + 1, r],
-                    None,
-                    0,
-                    0,
-                    1,
-                    0,
-                    0,
-                    1,
-                    0,
-                )
-        if used[kinds - 1] and not bias_first:
-            carry[:] = bias[r]
-            _enter(
-                carry,
-                totals[last_level],
-                places[kinds - 1],
-                True,
-                lanes,
-                hits[:, kinds - 1, r],
-                None,
-                0,
-                0,
-                1,
-                0,
-                0,
-                1,
-                0,
-            )
-        carry[:] = totals[last_level]
-        if used[2 + 2 * last_level]:
-            out = 2 + 2 * last_level
-            _pass(carry, places[out], lanes, hits[:, out, r], None, 0, 0, 1, 0, 0, 1, 0)
-        acc[r] = carry
+
+    def __init__(self, way: Stepwise) -> None:
+        c, w = way.c, way.c.rows_of_weights.astype(np.int64)
+        as_bytes = c.plan.operands == "int8" and not way.by_channel
+        base = c.x_low if as_bytes else 0
+        starts = np.flatnonzero(np.diff(way.runs, prepend=-1))
+        along = np.arange(c.window.terms) - starts[way.runs]
+        blocks = np.cumsum(along % BLOCK == 0) - 1
+        if as_bytes:
+            self.operands = Operands(np.uint8, c.scale, c.offset + base, c.padding - base)
+            self.form, self.drive = Form(way, w, blocks, 1, 4, 4, np.int8), tiles.run_watched8
+        else:
+            self.operands = Operands(np.int16, c.scale, c.offset, c.padding)
+            self.form = Form(way, w, blocks, 2, 1 if way.by_channel else 2, 2, np.int16)
+            self.drive = tiles.run_watched_channels if way.by_channel else tiles.run_watched16
+        firsts = np.flatnonzero(along % BLOCK == 0)  # first term of every block
+        run = way.runs[firsts]
+        low, high = w * c.x_low, w * c.x_high
+        up = np.add.reduceat(np.maximum(np.maximum(low, high), 0), firsts, axis=1)
+        down = np.add.reduceat(np.minimum(np.minimum(low, high), 0), firsts, axis=1)
+        weight = np.add.reduceat(w, firsts, axis=1)
+        whole = np.add.reduceat(w, starts, axis=1)
+        done = np.cumsum(weight, axis=1) - weight  # weights before the block; then those of its own run
+        done -= done[:, np.flatnonzero(np.diff(run, prepend=-1))][:, run]
+        # what is watched begins with base·Σw of its run, so that it ends as the sum of operands
+        ahead = base * (whole[:, run] - done)
+        register = c.bound.stages[0].register.register
+        limits = np.stack([register.low - down + ahead, register.high - up + ahead])  # (2, channels, blocks)
+        if not c.plan.watched:
+            limits[0], limits[1] = INT32.min, INT32.max
+        never = (limits[0] > INT32.max) | (limits[1] < INT32.min)
+        limits = np.where(never, np.array([INT32.max, INT32.min])[:, None, None], limits).clip(INT32.min, INT32.max)
+        self.limits = self._by_panel(limits.transpose(2, 0, 1).reshape(-1, c.outputs).astype(np.int32))
+        start = way.first_bias + (whole * base).T
+        self.start = self._by_panel(wrapped(start))
+        self.blocks = self.form.ends
+        self.ends = np.append(np.flatnonzero(np.diff(run, prepend=-1)), len(firsts))
+
+    def _by_panel(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (…, channels) over lanes, the rows of each panel one after another; lanes without a channel are never outside."""
+        lanes = self.form.lanes(rows)
+        parts = [lanes[:, p[3] : p[3] + lane_count(p[None], 1)] for p in self.form.panels]
+        return np.concatenate([p.reshape(-1) for p in parts]) if parts else np.zeros(0, np.int32)
+
+    def __call__(
+        self, part: Part, offsets: np.ndarray, todo: np.ndarray, out: np.ndarray, row0: int, tally: Tally
+    ) -> None:
+        """Settle what has a certificate."""
+        form = self.form
+        self.drive(part.packed(self.operands), offsets * form.size, form.steps, self.ends, form.w, form.panels, self.start,
+                   self.blocks, self.limits, todo, out)  # fmt: skip
+
+
+class Saturating:
+    """The lane's own saturation; a block is settled if the spare low bits show that no lane was clamped."""
+
+    def __init__(self, way: Stepwise, lanes: Lanes) -> None:
+        c = way.c
+        narrow = lanes.form == "saturate16"
+        size = 2 if way.by_channel else 4
+        self.spare = lanes.spare
+        self.operands = Operands(
+            np.int16 if way.by_channel else np.int32, c.scale, c.offset, c.padding, lanes.x_shift,
+            PLAIN if way.by_channel else TWICE,
+        )  # fmt: skip
+        w = c.rows_of_weights.astype(np.int64) << lanes.w_shift
+        slots, per_lane = (1, 2) if narrow else (2, 1)
+        self.form = Form(way, w, way.runs, size, 1, slots, np.int16, lanes.doubled, per_lane)
+        start = (way.first_bias << lanes.spare) + 1
+        self.start = self.form.lanes(start.astype(np.int16 if narrow else np.int32))
+        if self.spare:
+            self.start[self.start == 0] = 1  # lanes without a channel hold the pattern too
+        self.drive = (
+            tiles.run_saturate16 if narrow else tiles.run_saturate_channels if way.by_channel else tiles.run_saturate32
+        )
+
+    def __call__(
+        self, part: Part, offsets: np.ndarray, todo: np.ndarray, out: np.ndarray, row0: int, tally: Tally
+    ) -> None:
+        """Settle what was not clamped."""
+        form = self.form
+        self.drive(part.packed(self.operands), offsets * form.size, form.steps, form.ends, form.w, form.panels, self.start,
+                   self.spare, todo, out)  # fmt: skip
+
+
+class Any32:
+    """Any rounding and any register in 32-bit lanes: settles what has no event, or, counting, everything."""
+
+    def __init__(self, way: Stepwise, lanes: Lanes, counting: bool) -> None:
+        c = way.c
+        place = c.bound.stages[0].register
+        self.way, self.lanes = way, lanes
+        self.operands = Operands(
+            np.int16 if way.by_channel else np.int32, c.scale, c.offset, c.padding, lanes.x_shift,
+            PLAIN if way.by_channel else TWICE,
+        )  # fmt: skip
+        w = c.rows_of_weights.astype(np.int64) << lanes.w_shift
+        self.form = Form(way, w, way.runs, 2 if way.by_channel else 4, 1, 2, np.int16)
+        self.start = self.form.lanes((way.first_bias << lanes.spare).astype(np.int32))
+        rounding = np.array(shift_constants(lanes.drop, lanes.mode)[:5], np.int32)
+        self.product = rounding if lanes.rounding == "product" else None
+        self.sum = rounding if lanes.rounding == "sum" else None
+        self.register = (np.array(store_constants(place.register), np.int64) << lanes.spare).astype(np.int32)
+        clamps = place.register.overflow in (Overflow.saturate, Overflow.saturate_symmetric, Overflow.forbid)
+        self.wraps = None if clamps else self.register
+        self.counting = self.register if counting else None
+        self.drive = tiles.run_any_channels if way.by_channel else tiles.run_any
+
+    def __call__(
+        self, part: Part, offsets: np.ndarray, todo: np.ndarray, out: np.ndarray, row0: int, tally: Tally
+    ) -> None:
+        """Settle blocks of rows; events go to the tally."""
+        form = self.form
+        counts = np.zeros((2, form.count), np.int64)
+        earliest = self.drive(
+            part.packed(self.operands), offsets * form.size, form.steps, form.ends, form.w, form.panels, self.start,
+            self.lanes.spare, todo, out, self.product, self.sum, self.register, self.wraps, part.count * form.size,
+            self.counting, counts,
+        )  # fmt: skip
+        if earliest >= 0:
+            tally.suspect = min(tally.suspect, row0 + earliest * ROWS)
+            for _, _, _, lane, channel, width in form.panels.tolist():
+                tally.counts[:, INNER, channel : channel + width] += counts[:, lane : lane + width]
+
+
+def _merges(c: Contraction, runs: int) -> bool:
+    """Whether the outer registers are proved inert, so that totals of runs may simply be added in 32 bits."""
+    inner, outer = c.bound.stages[0], c.bound.stages[1:]
+    if any(s.out for s in c.bound.stages):
+        return False
+    if not outer:
+        return True
+    if any(s.register.drop for s in outer) or c.bound.bias_register.drop:
+        return False
+    most = max(-inner.register.register.low, inner.register.register.high) * runs + max(map(abs, c.bias), default=0)
+    registers = [s.register.register for s in outer]
+    return all(r.low <= -most and most <= r.high for r in registers) and most < 1 << 31

@@ -23,6 +23,7 @@ from fixqnn.arith.fast import (
 )
 
 LANES = 128
+NEVER = np.iinfo(np.int64).max
 
 
 @kernel
@@ -34,7 +35,7 @@ def wide(
     x (rows, terms) and w (terms, lanes) are operands; `places` holds one row of register constants per place: product,
     then register and out of every stage, then the bias's; `used` says which places exist. flush[k] is how many stages hand on
     their total after term k. acc (rows, lanes) receives the last register; counts (2, places, lanes) grows by the events
-    below and above; first (places, lanes) keeps the first row with an event.
+    below and above; first (places, lanes) keeps the first row with an event (`NEVER`: none).
     """
     rows, terms = x.shape
     lanes = w.shape[1]
@@ -97,13 +98,19 @@ def wide(
                       channels, terms, terms, kinds, 2 + 2 * last_level)  # fmt: skip
             for c in range(width):
                 acc[r, c0 + c] = carry[c]
-            for place in range(kinds):
-                for c in range(width):
-                    if hits[0, place, c] + hits[1, place, c] > 0:
-                        counts[0, place, c0 + c] += hits[0, place, c]
-                        counts[1, place, c0 + c] += hits[1, place, c]
-                        if first[place, c0 + c] < 0:
-                            first[place, c0 + c] = row0 + r
+            note_row(hits, row0 + r, counts[:, :, c0:], first[:, c0:])
+
+
+@kernel
+def note_row(hits, row, counts, first):
+    """Add the events (2, places, lanes) of one row to `counts`; `first` keeps the first row with one, per place and lane."""
+    for place in range(first.shape[0]):
+        for c in range(min(first.shape[1], hits.shape[2])):
+            events = hits[0, place, c] + hits[1, place, c]
+            if events > 0:
+                counts[0, place, c] += hits[0, place, c]
+                counts[1, place, c] += hits[1, place, c]
+                first[place, c] = min(first[place, c], row)
 
 
 @kernel

@@ -33,6 +33,20 @@ def position_of(shape: Sequence[int | None]) -> Callable[[int], tuple[int, ...]]
     return lambda p: tuple(int(i) for i in np.unravel_index(p, spatial))
 
 
+def lanes_of(shape: Sequence[int | None]) -> int:
+    """How many channels a value has, for registers are counted per channel."""
+    return shape[1] if len(shape) > 1 else 1
+
+
+def positions_of(shape: Sequence[int | None]) -> int:
+    """How many positions a sample has: rows of one sample.
+
+    >>> positions_of((None, 3, 4, 5)), positions_of((None, 3)), positions_of((None,))
+    (20, 1, 1)
+    """
+    return math.prod(shape[2:])
+
+
 def broadcast(*shapes: Shape) -> Shape:
     """Shape of operands that meet as in numpy; the batch axis (None) may meet only a 1, or nothing.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fixqnn.errors import BadInput
 from fixqnn.events import Run
-from fixqnn.kernels.gather import window_of
+from fixqnn.kernels.window import window_of
 from fixqnn.ops.op import Op, Step
 from fixqnn.ops.sums import Layout, cached, prepare_sum, weight_scales
 
@@ -68,7 +68,7 @@ def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.nda
 
 def fast(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _run(step, "fast", run, x).astype(step.out_format.code_dtype)
+    return _run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
 
 
 LINEAR = Op("linear", shape, real, prepare, exact, fast, plan)

@@ -19,8 +19,10 @@ from fixqnn.errors import BadInput, DoesNotFit, FormatError, TooWide
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
 from fixqnn.kernels.rescale import Rescale, element_draw
+from fixqnn.kernels.rows import from_rows, rows_of
+from fixqnn.kernels.tables import Table
 from fixqnn.modes import Overflow, Rounding, round_quotient
-from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of
+from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of, positions_of
 from fixqnn.ops.op import Op, Step
 from fixqnn.ops.pair import draws, reach
 from fixqnn.ops.requantize import operands
@@ -78,7 +80,7 @@ def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Look up, or rescale, all codes."""
     try:
         if "work" not in step.cache:
-            step.cache["work"] = Table.of(step) if isinstance(step.datapath, Lookup) else Signs.of(step)
+            step.cache["work"] = Reader.of(step) if isinstance(step.datapath, Lookup) else Signs.of(step)
         y = step.cache["work"].fast(run, x)
     except TooWide as problem:
         raise TooWide(f"{step.name} ({step.attributes['function']}): {problem}") from None
@@ -226,54 +228,61 @@ def _table_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Table:
-    """A table that arrays of codes read at once; negative codes read it from its end."""
+class Reader:
+    """A table that arrays of codes read at once."""
 
     step: Step
     index: Index
-    entries: np.ndarray
-    flags: np.ndarray | None  # None: no entry was clipped
-    where: Callable[[np.ndarray], np.ndarray] | None  # None: the code itself is the place
+    table: Table
+    where: Callable[[np.ndarray], np.ndarray] | None  # None: the code itself names the entry
     rescale: Rescale | None
+    register: Register
 
     @classmethod
-    def of(cls, step: Step) -> Table:
+    def of(cls, step: Step) -> Reader:
         """Make the working form of a prepared table."""
         index, form = Index.of(step), step.in_format(0)
         entries, flags = step.prepared["entries"], step.prepared["flags"]
         where = None if index.slope is None else _indices(step, index)
-        if where is None or form.bits <= COMPOSED:
-            codes = np.arange(form.low, form.high + 1)
-            places = codes - form.low if where is None else where(codes)
-            entries, flags = (np.roll(v[places], form.low) for v in (entries, flags))
-            where = None
-        return cls(step, index, entries, flags if flags.any() else None, where, _table_rescale(step, step.prepared))
+        if where is not None and form.bits > COMPOSED:
+            table = Table.of_places(entries, flags)
+        else:
+            if where is not None:
+                places = where(np.arange(form.low, form.high + 1))
+                entries, flags, where = entries[places], flags[places], None
+            table = Table.of_codes(form, entries, flags)
+        return cls(step, index, table, where, _table_rescale(step, step.prepared), _entry_register(step))
 
     def fast(self, run: Run, x: np.ndarray) -> np.ndarray:
         """Entries of all codes, rescaled if a scaler follows."""
         places = x if self.where is None else self.where(x)
-        y, position = self.entries.take(places, mode="wrap"), position_of(x.shape)
-        channels = lanes(x).shape[1]
-        below, above, first = np.zeros(channels, np.int64), np.zeros(channels, np.int64), None
-        if self.flags is not None:
-            flags = lanes(self.flags.take(places, mode="wrap"))
-            below, above = (flags < 0).sum(axis=(0, 2)), (flags > 0).sum(axis=(0, 2))
-            first = self._witness(run, x, flags, position)
-        run.note(_entry_name(self.step), _entry_register(self.step), below, above, first)
-        return y if self.rescale is None else self.rescale.fast(lanes(y), run, position).reshape(x.shape)
+        y = self.table.read(places, run.threads)
+        _note_clips(self.table, run, _entry_name(self.step), self.register, places, self._asked)
+        if self.rescale is None:
+            return y
+        return from_rows(self.rescale.fast(rows_of(y), run, position_of(x.shape), positions_of(x.shape)), x.shape)
 
-    def _witness(self, run: Run, x: np.ndarray, flags: np.ndarray, position: Any) -> Witness | None:
-        hit = flags != 0
-        samples = np.flatnonzero(hit.any(axis=(1, 2)))
-        if not samples.size:
-            return None
-        n = int(samples[0])
-        p, c = (int(i) for i in np.argwhere(hit[n].T)[0])
-        code = lanes(x)[n : n + 1, c, p]
-        index, step = self.index, self.step
-        entry = int(code[0]) + index.zero if index.slope is None else int(_indices(step, index)(code)[0])
-        asked = _asked(step, index, entry, int(flags[n, c, p]))
-        return Witness(run.first_sample + n, position(p), c, -1, asked)
+    def _asked(self, code: int) -> int:
+        """What the entry that a code (or place) reads should have held."""
+        entry = code
+        if self.where is None and self.index.slope is None:
+            entry += self.index.zero
+        elif self.where is None:
+            entry = int(_indices(self.step, self.index)(np.array([code]))[0])
+        return _asked(self.step, self.index, entry, int(self.step.prepared["flags"][entry]))
+
+
+def _note_clips(
+    table: Table, run: Run, name: str, register: Register, codes: np.ndarray, asked: Callable[[int], int]
+) -> None:
+    """Count the clipped entries that were read, and look for the first."""
+    below, above = table.clipped(codes)
+    first = None
+    if table.flags is not None and (below.any() or above.any()) and not run.has_witness(name):
+        row, channel, code = table.first(codes)
+        sample, p = divmod(row, positions_of(codes.shape))
+        first = Witness(run.first_sample + sample, position_of(codes.shape)(p), channel, -1, asked(code))
+    run.note(name, register, below, above, first)
 
 
 def _indices(step: Step, index: Index) -> Callable[[np.ndarray], np.ndarray]:
@@ -286,8 +295,8 @@ def _indices(step: Step, index: Index) -> Callable[[np.ndarray], np.ndarray]:
     rescale = Rescale(Exact(datapath.rounding), (index.slope,), Format(WIDEST), bound, index.zero)
 
     def where(codes: np.ndarray) -> np.ndarray:
-        x = operands(operand, bound, codes)
-        places = rescale.fast(x.reshape(1, 1, -1), Run(), lambda p: (p,)).reshape(codes.shape)
+        x = rows_of(operands(operand, bound, codes))
+        places = from_rows(rescale.fast(x, Run(), lambda p: (p,), len(x)), codes.shape)
         if datapath.overflow is Overflow.wrap:
             return places & (index.length - 1)
         return np.clip(places, 0, index.length - 1, out=places)
@@ -349,7 +358,9 @@ class Signs:
     from_zero: Rescale
     below_zero: Rescale
     store: Rescale
-    table: np.ndarray | None = None  # what narrow codes become, before the register
+    table: Table | None = None  # the codes that narrow codes become
+    numbers: np.ndarray | None = None  # and what the register was asked to hold, from the lowest code on
+    lowest: int = 0
 
     @classmethod
     def of(cls, step: Step) -> Signs:
@@ -361,21 +372,29 @@ class Signs:
         furthest = max(reach(step.datapath, c, bound) for c in step.prepared["rescale"]) + abs(int(zero)) + 1
         if furthest.bit_length() > WIDEST - 2:
             raise TooWide(f"numbers of up to ±{furthest} pass 62 bits; use narrower formats, or engine='exact'")
-        signs = cls(operand, *rescales, _store(step, furthest))
+        signs = cls(operand, *rescales, _store(step, furthest), lowest=form.low)
         if form.bits <= COMPOSED and not draws(step.datapath):
-            codes = np.arange(form.low, form.high + 1).reshape(1, 1, -1)
-            signs.table = np.roll(signs.asked(codes, Run()).reshape(-1), form.low)
+            asked = signs.asked(np.arange(form.low, form.high + 1).reshape(-1, 1), Run())
+            codes = signs.store.fast(asked, Run(), lambda p: (p,), len(asked))
+            # A register acts on the numbers that it changes, and on no others.
+            flags = np.where(codes == asked, 0, np.where(asked > signs.store.register.high, 1, -1)).astype(np.int8)
+            signs.table, signs.numbers = Table.of_codes(form, codes[:, 0], flags[:, 0]), asked[:, 0]
         return signs
 
-    def asked(self, codes: np.ndarray, run: Run) -> np.ndarray:
-        """What the register is asked to hold, for codes seen as `lanes`."""
+    def asked(self, codes: np.ndarray, run: Run, positions: int = 1) -> np.ndarray:
+        """What the register is asked to hold, for rows of codes."""
         quiet = Run(run.seed, run.stream, run.first_sample)
         acc = operands(self.operand, self.from_zero.bound, codes)
-        above, below = (scaler.fast(acc, quiet, lambda p: (p,)) for scaler in (self.from_zero, self.below_zero))
+        above, below = (
+            scaler.fast(acc, quiet, lambda p: (p,), positions) for scaler in (self.from_zero, self.below_zero)
+        )
         return np.where(acc < 0, below, above)
 
     def fast(self, run: Run, x: np.ndarray) -> np.ndarray:
-        """Output codes, int64."""
-        codes = lanes(x)
-        asked = self.asked(codes, run) if self.table is None else self.table.take(codes, mode="wrap")
-        return self.store.fast(asked, run, position_of(x.shape)).reshape(x.shape)
+        """Output codes."""
+        if self.table is None:
+            codes, positions = rows_of(x), positions_of(x.shape)
+            asked = self.asked(codes, run, positions)
+            return from_rows(self.store.fast(asked, run, position_of(x.shape), positions), x.shape)
+        _note_clips(self.table, run, "output", self.store.register, x, lambda c: int(self.numbers[c - self.lowest]))
+        return self.table.read(x, run.threads)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fixqnn.errors import BadInput, DoesNotFit
 from fixqnn.events import Run
-from fixqnn.kernels.gather import window_of
+from fixqnn.kernels.window import window_of
 from fixqnn.ops.op import Op, Step
 from fixqnn.ops.sums import Layout, build, prepare_sum
 

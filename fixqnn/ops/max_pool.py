@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fixqnn.errors import BadInput
 from fixqnn.events import Run
+from fixqnn.kernels import pool
+from fixqnn.kernels.passes import largest
+from fixqnn.kernels.rows import from_rows, rows_of
 from fixqnn.ops.layout import Shape, check_one_format
 from fixqnn.ops.op import Op, Step
 
 Pairs = tuple[tuple[int, int], ...]
 Ints = tuple[int, ...]
+PIECE = 1 << 20  # codes of the input worth a thread
 
 
 def shape(x: Shape, *, kernel: Ints, stride: Ints, padding: Pairs, dilation: Ints) -> Shape:
@@ -88,10 +94,76 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
-    """Take the larger of two arrays as often as the kernel has positions."""
-    y = np.full(shape(x.shape, **step.attributes), step.out_format.low, step.out_format.code_dtype)
-    _take_larger(x, y, *(step.attributes[name] for name in ("kernel", "stride", "padding", "dilation")))
+    """Compare whole lines of codes, in their own type; channels stay last in memory, or first, as they are."""
+    out = (x.shape[0], *step.shapes[step.output][1:])
+    if x.dtype.hasobject:
+        y = np.full_like(x, step.out_format.low, shape=out)
+        _take_larger(x, y, *(step.attributes[name] for name in ("kernel", "stride", "padding", "dilation")))
+        return y
+    if x.flags.c_contiguous:  # channels pool apart from each other: they may be samples of one channel each
+        y = memory = np.empty(out, x.dtype)
+        samples, channels = x.shape[0] * x.shape[1], 1
+    else:
+        memory = np.empty((math.prod((out[0], *out[2:])), out[1]), x.dtype)
+        y = from_rows(memory, out)
+        x, samples, channels = rows_of(x), *x.shape[:2]
+    known = step.cache.setdefault("windows", {})
+    if channels not in known:
+        known[channels] = Windows.of(step, channels)
+    windows = known[channels]
+    x, memory = x.reshape(samples, *windows.size), memory.reshape(samples, *windows.places)
+    least = PIECE // math.prod(windows.size) + 1
+    pool.split(lambda start, stop: windows.largest(x[start:stop], memory[start:stop]), samples, least, run.threads)
     return y
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a step lie, in the words of the kernel `largest`."""
+
+    size: tuple[int, int, int]  # depth, row, and column times channel, of the input
+    places: tuple[int, int, int]  # the same of the output
+    depths: np.ndarray
+    rows: np.ndarray
+    taps: np.ndarray
+    pitch: np.ndarray
+    line: int
+    wide: int
+
+    @classmethod
+    def of(cls, step: Step, channels: int) -> Windows:
+        """Windows on memory whose last axis is the channel."""
+        size, places = (_three(step.shapes[name][2:], 1) for name in (step.inputs[0], step.output))
+        neutral = {"kernel": 1, "stride": 1, "padding": (0, 0), "dilation": 1}
+        kernel, stride, padding, dilation = (_three(step.attributes[name], one) for name, one in neutral.items())
+        first_two = [
+            _seen(*axis)
+            for axis in itertools.islice(zip(size, places, kernel, stride, padding, dilation, strict=True), 2)
+        ]
+        before, wide = padding[2][0], (places[2] - 1) * stride[2] + 1
+        line = max(before + size[2], wide + (kernel[2] - 1) * dilation[2])
+        return cls(
+            (*size[:2], size[2] * channels), (*places[:2], places[2] * channels), *first_two,
+            np.arange(kernel[2]) * (dilation[2] * channels),
+            np.array([before * channels, channels, stride[2] * channels]), line * channels, wide * channels,
+        )  # fmt: skip
+
+    def largest(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Fill y; scratch is new in every call, as several threads may run a step at once."""
+        line, wide = np.full(self.line, np.iinfo(x.dtype).min, x.dtype), np.empty(self.wide, x.dtype)
+        largest(x, self.depths, self.rows, self.taps, self.pitch, line, wide, y)
+
+
+def _three(values: tuple[Any, ...], neutral: Any) -> tuple[Any, ...]:
+    """Say of depth, row and column what is said of the last one to three of them."""
+    return (*[neutral] * (3 - len(values)), *values)
+
+
+def _seen(n: int, m: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> np.ndarray:
+    """(first, end, step) of the inputs that each of m outputs sees along an axis."""
+    at = np.arange(m) * stride - padding[0]
+    skipped = np.maximum(0, -(at // dilation))  # taps that lie before the input
+    return np.stack([at + skipped * dilation, np.minimum(n, at + kernel * dilation), np.full(m, dilation)], axis=1)
 
 
 MAX_POOL = Op("max_pool", shape, real, prepare, exact, fast)

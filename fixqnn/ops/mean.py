@@ -14,7 +14,7 @@ import numpy as np
 
 from fixqnn.errors import BadInput
 from fixqnn.events import Run
-from fixqnn.kernels.gather import Window, window_of
+from fixqnn.kernels.window import Window, window_of
 from fixqnn.ops.op import Op, Step
 from fixqnn.ops.sums import Layout, build, cached, datapath_of, prepare_sum
 
@@ -165,7 +165,7 @@ def adaptive_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def adaptive_fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _adaptive_run(step, "fast", run, x).astype(step.out_format.code_dtype)
+    return _adaptive_run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
 
 
 # -- mean over axes --------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _run(step, "fast", run, x).astype(step.out_format.code_dtype)
+    return _run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
 
 
 AVERAGE_POOL = Op("average_pool", shape, real, prepare, exact, fast, plan)

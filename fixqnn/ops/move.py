@@ -1,7 +1,8 @@
 """Codes travel, nothing is computed: reshape, transpose, slice, pad, concat, pixel_shuffle.
 
 Real numbers and codes move alike, so `real` and `fast` are the same numpy calls; `exact` asks, for every place of the
-output, which place of the input it came from.
+output, which place of the input it came from. Memory order is kept, whatever it is; only a reshape may have to give it up,
+as it is a statement about the logical order.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def transpose_shape(x: Shape, *, axes: tuple[int, ...]) -> Shape:
 
 
 def transpose_real(x: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
-    """Permute axes."""
-    return np.ascontiguousarray(x.transpose(axes))
+    """Permute axes; memory stays as it is."""
+    return x.transpose(axes)
 
 
 def transpose_source(place: tuple[int, ...], shapes: list, out: tuple[int, ...], *, axes: tuple[int, ...]) -> Source:
@@ -82,7 +83,8 @@ def slice_shape(x: Shape, *, axis: int, start: int, stop: int, step: int) -> Sha
 
 def slice_real(x: np.ndarray, *, axis: int, start: int, stop: int, step: int) -> np.ndarray:
     """Take every `step`-th place from `start` to `stop` along an axis."""
-    return np.ascontiguousarray(x[(slice(None),) * axis + (slice(start, stop, step),)])
+    part = x[(slice(None),) * axis + (slice(start, stop, step),)]
+    return part.copy(order="K")  # a view would keep all of x in memory
 
 
 def slice_source(
@@ -102,7 +104,9 @@ def pad_shape(x: Shape, *, padding: tuple[tuple[int, int], ...], value: float = 
 
 def pad_real(x: np.ndarray, *, padding: tuple[tuple[int, int], ...], value: float = 0.0) -> np.ndarray:
     """Surround numbers by a constant."""
-    return np.pad(x, padding, constant_values=value)
+    y = np.full_like(x, value, shape=pad_shape(x.shape, padding=padding))
+    y[tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, padding, strict=True))] = x
+    return y
 
 
 def pad_source(place: tuple[int, ...], shapes: list, out: tuple[int, ...], *, padding: Any, value: Any = 0) -> Source:
@@ -162,8 +166,11 @@ def pixel_shuffle_shape(x: Shape, *, factor: int) -> Shape:
 def pixel_shuffle_real(x: np.ndarray, *, factor: int) -> np.ndarray:
     """Spread channels over space, as torch does."""
     n, c, h, w = x.shape
-    parts = x.reshape(n, c // (factor * factor), factor, factor, h, w).transpose(0, 1, 4, 2, 5, 3)
-    return parts.reshape(n, c // (factor * factor), h * factor, w * factor)
+    shape = (n, c // (factor * factor), h * factor, w * factor)
+    y = np.empty_like(x, shape=shape)
+    parts = x.reshape(*shape[:2], factor, factor, h, w).transpose(0, 1, 4, 2, 5, 3)
+    y.reshape(*shape[:2], h, factor, w, factor)[...] = parts  # splitting axes never copies
+    return y
 
 
 def pixel_shuffle_source(place: tuple[int, ...], shapes: list, out: tuple[int, ...], *, factor: int) -> Source:

@@ -77,6 +77,8 @@ class Step:
         The kernel path chosen at lowering (``""`` where there is no choice).
     reason : str
         Why that path is exact, in words.
+    ranges : mapping of str to (int, int)
+        Smallest and largest code that a value can take, by its name, where that is known better than by the format.
     cache : dict
         What an engine derived from the rest (packed weights, chosen kernels); never saved.
     """
@@ -93,6 +95,7 @@ class Step:
     prepared: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     reason: str = ""
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

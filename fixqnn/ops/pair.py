@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,25 +11,30 @@ import numpy as np
 
 from fixqnn.arith.bind import BoundRegister
 from fixqnn.arith.fast import WIDEST
+from fixqnn.datapath import Register
 from fixqnn.errors import TooWide
-from fixqnn.events import Run
+from fixqnn.events import Run, Witness
 from fixqnn.format import Format
-from fixqnn.kernels.elementwise import Estimate, Keep
+from fixqnn.kernels.elementwise import EVENTS, Estimate, Keep, combine_floats, combine_whole, first_pair, look_up_pairs
 from fixqnn.kernels.rescale import Rescale
+from fixqnn.kernels.rescale_choice import width_of
+from fixqnn.kernels.rows import from_rows, rows_of
 from fixqnn.modes import Rounding
-from fixqnn.ops.elementwise import PLACES, combine, in_floats, operands_of, register_of, rescale_of
-from fixqnn.ops.layout import lanes, position_of
+from fixqnn.ops.elementwise import PLACES, in_floats, operands_of, register_of, rescale_of
+from fixqnn.ops.layout import lanes_of, position_of, positions_of
 from fixqnn.ops.op import Step
 from fixqnn.rationals import exponent
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
+
+REMEMBERED = 16  # bits of both operands together up to which all pairs of codes are computed beforehand
 
 
 def fast(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute the same codes on 64-bit arrays."""
     try:
         if "pair" not in step.cache:
-            step.cache["pair"] = _build(step)
-        return step.cache["pair"].fast(run, a, b).astype(step.out_format.code_dtype, copy=False)
+            step.cache["pair"] = Remembered.of(step, _build(step))
+        return step.cache["pair"].fast(run, a, b)
     except TooWide as problem:
         raise TooWide(f"{step.name} ({step.op.name}): {problem}") from None
 
@@ -41,6 +46,7 @@ class Side:
     factor: int
     offset: int
     bound: int
+    aligned: int  # no number passes this magnitude behind the scaler
     rescale: Rescale | None = None
 
     @property
@@ -48,17 +54,25 @@ class Side:
         """No number passes this magnitude before the scaler, the bare product included."""
         return self.bound + 2 * abs(self.offset)
 
-    def fast(self, codes: np.ndarray, run: Run, shape: tuple[int, ...]) -> np.ndarray:
-        """Aligned operand, int64, in the shape of its codes (of the output where random numbers are drawn)."""
-        x = _times(codes, self.factor)
+    def operand(self, codes: np.ndarray) -> np.ndarray:
+        """factor·code + offset, in a type that holds it."""
+        word = np.int32 if self.widest.bit_length() < 31 else np.int64
+        x = np.multiply(codes, word(self.factor), dtype=word) if self.factor != 1 else codes.astype(word)
         if self.offset:
-            x += np.int64(self.offset)
-        if self.rescale is None:
-            return x
-        if draws(self.rescale.scaler):
-            x = np.ascontiguousarray(np.broadcast_to(x, shape))
+            x += word(self.offset)
+        return x
+
+    def fast(self, codes: np.ndarray, run: Run, shape: tuple[int, ...]) -> np.ndarray:
+        """Rows of the aligned operand in an output of that shape; only where a scaler aligns it."""
+        x = self.operand(codes)
         quiet = Run(run.seed, run.stream, run.first_sample)
-        return self.rescale.fast(lanes(x), quiet, position_of(x.shape)).reshape(x.shape)
+        if draws(self.rescale.scaler):  # every output draws its own number for an operand that serves many
+            x = rows_of(np.broadcast_to(x, shape))
+            return self.rescale.fast(x, quiet, position_of(shape), positions_of(shape))
+        if x.shape == shape:
+            return self.rescale.fast(rows_of(x), quiet, position_of(shape), positions_of(shape))
+        aligned = self.rescale.fast(x.reshape(-1, 1), quiet, lambda p: (p,), max(x.size, 1))
+        return rows_of(np.broadcast_to(aligned.reshape(x.shape), shape))
 
 
 def draws(scaler: Any) -> bool:
@@ -67,8 +81,9 @@ def draws(scaler: Any) -> bool:
     return Rounding.stochastic in roundings or (isinstance(scaler, Divide) and draws(scaler.then))
 
 
-def _times(codes: np.ndarray, factor: int) -> np.ndarray:
-    return codes.astype(np.int64) if factor == 1 else np.multiply(codes, np.int64(factor), dtype=np.int64)
+def _registers(register: BoundRegister | None, output: Rescale) -> tuple[tuple[str, Register], ...]:
+    inner = () if register is None else ((register.name, register.register),)
+    return (*inner, ("output", output.register))
 
 
 @dataclass
@@ -80,23 +95,33 @@ class Pair:
     right: Side
     keep: Keep | None
     rescale: Rescale
+    bound: int
+
+    @property
+    def registers(self) -> tuple[tuple[str, Register], ...]:
+        """Names and records of what may act, in order."""
+        return _registers(self.keep and self.keep.place, self.rescale)
 
     def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Output codes, int64."""
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        x, y = self.left.fast(a, run, shape), self.right.fast(b, run, shape)
-        larger, other = (x, y) if x.shape == shape else (y, x)
-        into = larger if larger.shape == shape else None
-        if self.name == "multiply":
-            acc = np.multiply(larger, other, out=into)
-        elif self.name == "add":
-            acc = np.add(larger, other, out=into)
-        else:
-            acc = np.subtract(x, y, out=into)
-        acc, position = lanes(acc), position_of(shape)
+        shape, sides = np.broadcast_shapes(a.shape, b.shape), (self.left, self.right)
+        rows, factors, offsets = [], [], []
+        for side, codes in zip(sides, (a, b), strict=True):
+            plain = side.rescale is None
+            rows.append(rows_of(np.broadcast_to(codes, shape)) if plain else side.fast(codes, run, shape))
+            factors.append(side.factor if plain else 1)
+            offsets.append(side.offset if plain else 0)
+        if self.name == "subtract":
+            factors[1], offsets[1] = -factors[1], -offsets[1]
+        # whatever wraps on the way in 32 bits comes out right, as the result fits
+        word = np.int32 if max(self.bound, *map(abs, factors), *map(abs, offsets)).bit_length() < 32 else np.int64
+        acc, product = np.empty(rows[0].shape, word), True if self.name == "multiply" else None
+        flat = (v.reshape(-1) for v in rows)
+        combine_whole(*flat, *map(word, factors), *map(word, offsets), product, acc.reshape(-1))
+        position, positions = position_of(shape), positions_of(shape)
         if self.keep is not None:
-            acc = self.keep.fast(acc, run, position)
-        return self.rescale.fast(acc, run, position).reshape(shape)
+            acc = self.keep.fast(acc, run, position, positions)
+        return from_rows(self.rescale.fast(acc, run, position, positions), shape)
 
 
 @dataclass
@@ -108,16 +133,23 @@ class FloatPair:
     right: Side
     rescale: Rescale
 
+    @property
+    def registers(self) -> tuple[tuple[str, Register], ...]:
+        """Names and records of what may act, in order."""
+        return _registers(None, self.rescale)
+
     def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Output codes, int64."""
         align, constants = self.step.datapath.align, self.step.prepared["align"]
-        fl, reals = align.dtype, []
-        for side, codes, c in zip((self.left, self.right), (a, b), constants, strict=True):
-            x = side.fast(codes, run, codes.shape).astype(fl)
-            with np.errstate(all="ignore"):
-                reals.append(np.divide(x, fl(c), out=x) if align.by == "divide" else np.multiply(x, fl(c), out=x))
-        total = combine(self.step.op.name, *reals)
-        return self.rescale.fast(lanes(total), run, position_of(total.shape)).reshape(total.shape)
+        shape, sides = np.broadcast_shapes(a.shape, b.shape), (self.left, self.right)
+        a, b = (rows_of(np.broadcast_to(codes, shape)) for codes in (a, b))
+        total = np.empty(a.shape, align.dtype)
+        combine_floats(
+            a.reshape(-1), b.reshape(-1), *(side.factor for side in sides), *(side.offset for side in sides),
+            *map(align.dtype, constants), True if align.by == "divide" else None,
+            {"add": 1, "subtract": -1, "multiply": 0}[self.step.op.name], total.reshape(-1),
+        )  # fmt: skip
+        return from_rows(self.rescale.fast(total, run, position_of(shape), positions_of(shape)), shape)
 
 
 @dataclass
@@ -128,14 +160,99 @@ class EstimatedPair:
     register: BoundRegister | None
     store: Rescale
 
+    @property
+    def registers(self) -> tuple[tuple[str, Register], ...]:
+        """Names and records of what may act, in order."""
+        return _registers(self.register, self.store)
+
     def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Output codes, int64."""
-        rounded = self.estimate.fast(a, b)
-        acc = lanes(rounded)
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        acc = self.estimate.fast(*(rows_of(np.broadcast_to(codes, shape)) for codes in (a, b)))
         if self.register is not None:
             none = np.zeros(acc.shape[1], np.int64)
             run.note(self.register.name, self.register.register, none, none)
-        return self.store.fast(acc, run, position_of(rounded.shape)).reshape(rounded.shape)
+        return from_rows(self.store.fast(acc, run, position_of(shape), positions_of(shape)), shape)
+
+
+@dataclass
+class Remembered:
+    """A pair of narrow formats as a table: what becomes of every two codes, and which registers act on them.
+
+    The table is filled, by the pair's own loops, as soon as as many outputs were computed without it: by then it is
+    cheaper. Every two codes stand in a channel of their own while it is filled, so that events come out by pair.
+    """
+
+    pair: Pair | FloatPair | EstimatedPair
+    formats: tuple[Format, Format]
+    out: Format
+    missing: int | None  # outputs that come without a table before it is filled; None: there will be none
+    table: np.ndarray | None = None
+    counters: int = 0
+
+    @classmethod
+    def of(cls, step: Step, pair: Pair | FloatPair | EstimatedPair) -> Remembered:
+        """Make the working form of a step."""
+        formats = step.in_format(0), step.in_format(1)
+        narrow = sum(f.bits for f in formats) <= REMEMBERED and step.out_format.bits < 32 - EVENTS
+        datapath = step.datapath
+        random = draws(datapath.scaler) or draws(datapath.align) or draws(datapath.register)
+        return cls(pair, formats, step.out_format, 1 << REMEMBERED if narrow and not random else None)
+
+    def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Output codes."""
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        if self.missing is not None and self.table is None:
+            self.missing -= math.prod(shape)
+            if self.missing <= 0:
+                self._fill()
+        if self.table is None or not math.prod(shape):
+            return self.pair.fast(run, a, b).astype(self.out.code_dtype, copy=False)
+        flat = self.counters == 0 and a.shape == b.shape and a.flags.c_contiguous and b.flags.c_contiguous
+        left, right = (a, b) if flat else (rows_of(np.broadcast_to(v, shape)) for v in (a, b))
+        codes, channels = np.empty(left.shape, self.out.code_dtype), lanes_of(shape)
+        counts = np.zeros((self.counters, width_of(channels)), np.int32)
+        look_up_pairs(left.reshape(-1), right.reshape(-1), *self._places, self.table, codes.reshape(-1), counts)
+        counts = counts.reshape(self.counters, width_of(channels) // channels, channels).sum(axis=1, dtype=np.int64)
+        none = np.zeros(channels, np.int64)
+        for i, (name, register) in enumerate(self.pair.registers):
+            below, above = counts[2 * i : 2 * i + 2] if 2 * i < self.counters else (none, none)
+            first = None
+            if (below.any() or above.any()) and not run.has_witness(name):
+                first = self._witness(run, name, i, left, right, shape)
+            run.note(name, register, below, above, first)
+        return codes if flat else from_rows(codes, shape)
+
+    @property
+    def _places(self) -> tuple[int, int, int]:
+        """Smallest codes, and how many codes the second operand has."""
+        first, second = self.formats
+        return first.low, second.low, second.high - second.low + 1
+
+    def _fill(self) -> None:
+        first, second = (np.arange(f.low, f.high + 1) for f in self.formats)
+        a, b = (v.reshape(1, -1) for v in np.meshgrid(first, second, indexing="ij"))
+        run = Run()
+        entries = self.pair.fast(run, a, b).reshape(-1).astype(np.int64) << EVENTS
+        for i, (name, _) in enumerate(self.pair.registers):
+            events = run.events[name]
+            entries |= (events.below << (2 * i)) | (events.above << (2 * i + 1))
+            if events.count:
+                self.counters = 2 * i + 2
+        self.table = entries.astype(np.int32)
+
+    def _witness(self, run: Run, name: str, which: int, left: np.ndarray, right: np.ndarray, shape: Any) -> Witness:
+        """The first event: the first pair in order whose entry has one of the register's bits, computed once more."""
+        row, channel = first_pair(left, right, *self._places, self.table, 3 << (2 * which))
+        alone = Run()
+        self.pair.fast(alone, left[row, channel].reshape(1, 1), right[row, channel].reshape(1, 1))
+        sample, place = divmod(row, positions_of(shape))
+        return replace(
+            alone.events[name].first,
+            sample=run.first_sample + sample,
+            position=position_of(shape)(place),
+            channel=channel,
+        )
 
 
 def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
@@ -147,7 +264,7 @@ def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
         sides = [_side(step, i) for i in (0, 1)]
         return FloatPair(step, *sides, rescale_of(step, step.prepared, 1))
     sides = [_side(step, i) for i in (0, 1)]
-    a, b = (side.bound for side in sides)
+    a, b = (side.aligned for side in sides)
     bound = a * b if step.op.name == "multiply" else a + b
     register = register_of(step)
     keep = None if register is None else Keep(register, bound, PLACES)
@@ -162,7 +279,8 @@ def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
             f"aligned operands together go up to ±{bound}, past 62 bits{where}; "
             "use narrower formats or power-of-two scales, or engine='exact'"
         )
-    return Pair(step.op.name, *sides, keep, rescale_of(step, step.prepared, bound if keep is None else keep.content))
+    rescale = rescale_of(step, step.prepared, bound if keep is None else keep.content)
+    return Pair(step.op.name, *sides, keep, rescale, bound)
 
 
 def _side(step: Step, which: int) -> Side:
@@ -173,17 +291,20 @@ def _side(step: Step, which: int) -> Side:
     elif isinstance(align, Multiplier) and align.rounding is None:
         factor *= constants[0]
     bound = max(map(abs, operand.range(step.in_format(which)))) * factor
-    side = Side(operand.scale * factor, -operand.offset * factor, bound)
+    side = Side(operand.scale * factor, -operand.offset * factor, bound, bound)
     if align is None:
         return side
     if side.widest.bit_length() > WIDEST:
         raise TooWide(f"an operand of up to ±{side.widest} passes 62 bits; use narrower formats, or engine='exact'")
     if getattr(align, "rounding", "both") is not None:
-        # no register stands behind an alignment: what comes out must fit one that is as wide as can be
-        side.rescale = Rescale(align, (constants,), Format(WIDEST), bound, 0, (), PLACES, which, 0)
-        side.bound = reach(align, constants, bound)
-        if side.bound.bit_length() > WIDEST - 1:
-            raise TooWide(f"an operand of up to ±{side.bound} passes 62 bits; use narrower formats, or engine='exact'")
+        side.aligned = reach(align, constants, bound)
+        if side.aligned.bit_length() > WIDEST - 1:
+            raise TooWide(
+                f"an operand of up to ±{side.aligned} passes 62 bits; use narrower formats, or engine='exact'"
+            )
+        # no register stands behind an alignment: what comes out fits one so wide
+        form = Format(min(side.aligned.bit_length() + 2, WIDEST))
+        side.rescale = Rescale(align, (constants,), form, bound, 0, (), PLACES, which, 0)
     return side
 
 
@@ -198,7 +319,10 @@ def reach(scaler: Any, constants: Any, bound: int) -> int:
             m, s = constants
             return bound * m // (1 << s) + 1 if s > 0 else bound * m << -s
         case TwoStepMultiplier():
-            return 1 << (scaler.bits - 1)
+            (m, e), half = constants, 1 << (scaler.bits - 1)
+            lifted = bound << max(e, 0)
+            high = lifted * m // half + 1 if lifted < half else half  # what wraps may become anything
+            return min(high, half) // (1 << max(-e, 0)) + 1
         case Float():
             c = Fraction(constants)
             return int(2 * bound * (1 / c if scaler.by == "divide" else c)) + 1

@@ -10,7 +10,8 @@ from fixqnn.arith.fast import WIDEST
 from fixqnn.errors import DoesNotFit, FormatError, TooWide
 from fixqnn.events import Run
 from fixqnn.kernels.rescale import Rescale
-from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of
+from fixqnn.kernels.rows import from_rows, rows_of
+from fixqnn.ops.layout import Shape, check_one_scale, check_rounds, lanes, position_of, positions_of
 from fixqnn.ops.op import Op, Step
 from fixqnn.ops.sums import Operand
 from fixqnn.scaler import is_scaler
@@ -54,17 +55,18 @@ def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
         if "rescale" not in step.cache:
             step.cache["rescale"] = _rescale(step, step.prepared)
         acc = operands(_operand(step), step.cache["rescale"].bound, x)
-        y = step.cache["rescale"].fast(lanes(acc), run, position_of(x.shape))
+        y = step.cache["rescale"].fast(rows_of(acc), run, position_of(x.shape), positions_of(x.shape))
     except TooWide as problem:
         raise TooWide(f"{step.name} (requantize): {problem}") from None
-    return y.reshape(x.shape).astype(step.out_format.code_dtype, copy=False)
+    return from_rows(y, x.shape)
 
 
 def operands(operand: Operand, bound: int, codes: np.ndarray) -> np.ndarray:
-    """Turn codes into operands of at most `bound`, int64; TooWide where that does not hold them."""
-    if (bound + 2 * abs(operand.offset)).bit_length() > WIDEST:
+    """Turn codes into operands of at most `bound`, int32 or int64; TooWide where neither holds them."""
+    widest = (bound + 2 * abs(operand.offset)).bit_length()
+    if widest > WIDEST:
         raise TooWide(f"operands of up to ±{bound} pass 62 bits; use a narrower format, or engine='exact'")
-    x = codes.astype(np.int64)
+    x = codes.astype(np.int32 if widest < 31 else np.int64)
     if operand.scale != 1:
         x *= operand.scale
     if operand.offset:

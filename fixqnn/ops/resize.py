@@ -20,10 +20,16 @@ def shape(x: Shape, *, factor: tuple[int, ...]) -> Shape:
 
 
 def real(x: np.ndarray, *, factor: tuple[int, ...]) -> np.ndarray:
-    """Repeat every number along the spatial axes."""
-    for axis, times in enumerate(factor, start=2):
-        x = np.repeat(x, times, axis=axis)
-    return x
+    """Repeat every number along the spatial axes; memory order is kept."""
+    if x.flags.c_contiguous:
+        for axis, times in enumerate(factor, start=2):
+            x = np.repeat(x, times, axis=axis)
+        return x
+    y = np.empty_like(x, shape=shape(x.shape, factor=factor))
+    # Every spatial axis as a pair (place, repetition): splitting an axis never copies.
+    pairs = [n for pair in zip(x.shape[2:], factor, strict=True) for n in pair]
+    y.reshape(*x.shape[:2], *pairs)[...] = np.expand_dims(x, tuple(range(3, 3 + 2 * len(factor), 2)))
+    return y
 
 
 def prepare(step: Step) -> dict[str, Any]:
@@ -43,7 +49,7 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Repeat codes."""
-    return real(x, factor=step.attributes["factor"]).astype(step.out_format.code_dtype, copy=False)
+    return real(x, factor=step.attributes["factor"])
 
 
 RESIZE = Op("resize", shape, real, prepare, exact, fast)

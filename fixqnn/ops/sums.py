@@ -21,8 +21,10 @@ from fixqnn.errors import DoesNotFit
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
 from fixqnn.kernels.contract import Contraction
-from fixqnn.kernels.gather import SPATIAL, Window
+from fixqnn.kernels.ranges import range_of
 from fixqnn.kernels.rescale import Rescale, check_output, element_draw
+from fixqnn.kernels.rows import from_rows
+from fixqnn.kernels.window import SPATIAL, Window
 from fixqnn.ops.op import Step
 from fixqnn.scaler import Float
 
@@ -207,37 +209,46 @@ class Sum:
             raise DoesNotFit(f"{plan.reason}, and forbids overflow; widen it, drop bits, or let it saturate")
         return plan.path, plan.reason
 
-    def fast(self, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
-        """Codes (samples, channels, d, h, w) → codes (samples, outputs, positions)."""
-        acc = self.contraction.sum(x, run, first_row)
-        return self._rescale(acc, run, "fast", np.int64)
-
-    def exact(self, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
-        """Compute the same on Python integers, by the definition."""
-        return self._rescale(add_up_all(self.contraction, x, run, first_row), run, "exact_array", object)
-
-    def _rescale(self, acc: np.ndarray, run: Run, engine: str, dtype: Any) -> np.ndarray:
+    def fast(self, x: np.ndarray, run: Run) -> np.ndarray:
+        """Codes (samples, channels, d, h, w) → codes (samples, outputs, positions), channels last in memory."""
+        acc, positions = self.contraction.sum(x, run), self.contraction.window.positions
         if self.xnor_terms:
             acc = 2 * acc - self.xnor_terms
         position = self.contraction.position
         if len(self.rescales) == 1:
-            return getattr(self.rescales[0][1], engine)(acc, run, position)
-        codes = np.empty(acc.shape, dtype)
+            codes = self.rescales[0][1].fast(acc, run, position, positions)
+        else:
+            codes = np.empty(acc.shape, self.rescales[0][1].out.code_dtype)
+            by_place, target = (a.reshape(-1, positions, acc.shape[1]) for a in (acc, codes))
+            for where, rescale in self.rescales:
+                part = np.ascontiguousarray(by_place[:, where]).reshape(-1, acc.shape[1])
+                found = rescale.fast(part, run, lambda p, where=where: position(int(where[p])), len(where))
+                target[:, where] = found.reshape(-1, len(where), acc.shape[1])
+        return from_rows(codes, (len(x), acc.shape[1], positions))
+
+    def exact(self, x: np.ndarray, run: Run) -> np.ndarray:
+        """Compute the same on Python integers, by the definition."""
+        acc = add_up_all(self.contraction, x, run)
+        if self.xnor_terms:
+            acc = 2 * acc - self.xnor_terms
+        position = self.contraction.position
+        if len(self.rescales) == 1:
+            return self.rescales[0][1].exact_array(acc, run, position)
+        codes = np.empty(acc.shape, object)
         for where, rescale in self.rescales:
             part = np.ascontiguousarray(acc[:, :, where])
-            codes[:, :, where] = getattr(rescale, engine)(part, run, lambda p, where=where: position(int(where[p])))
+            codes[:, :, where] = rescale.exact_array(part, run, lambda p, where=where: position(int(where[p])))
         return codes
 
 
 def build(step: Step, layout: Layout) -> Sum:
     """Make the working form of a prepared sum."""
     datapath = datapath_of(step)
-    x_format, window = step.in_format(0), layout.window
-    x = _input_operand(step, datapath)
+    window, x = layout.window, _input_operand(step, datapath)
     w = _weight_operands(layout)
     products = [x.step * Operand.of(s, z).step for s, z in layout.w_scales]
-    low, high = x.range(x_format)
-    padding = int(x_format.zero_point) if datapath.zero_point == "folded" else 0
+    low, high = (x.scale * code - x.offset for code in range_of(step, step.inputs[0]))
+    padding = int(step.in_format(0).zero_point) if datapath.zero_point == "folded" else 0
     bias = step.prepared["bias"]
     if datapath.zero_point == "folded":
         bias = _fold(step, w, bias, padding, window)
@@ -323,13 +334,13 @@ def _input_index(window: Window, axis: int, out: int, tap: int) -> int | None:
     return place if 0 <= place < window.size[axis] else None
 
 
-def add_up_all(contraction: Contraction, x: np.ndarray, run: Run, first_row: int | None = None) -> np.ndarray:
+def add_up_all(contraction: Contraction, x: np.ndarray, run: Run) -> np.ndarray:
     """Fold every output by the definition: Python integers (samples, outputs, positions)."""
     window, bound = contraction.window, contraction.bound
     places = {place.name: place for place in bound.registers}
     counters = {name: Counter(contraction.outputs) for name in places}
     key = int(sequence_key(run.seed, run.stream))
-    base = run.first_sample * window.positions if first_row is None else first_row
+    base = run.first_sample * window.positions
     acc = np.empty((x.shape[0], contraction.outputs, window.positions), object)
     for c in range(contraction.outputs):
         weights = contraction.w[c // window.outputs, c % window.outputs]

@@ -34,7 +34,7 @@ def rounded(x: np.ndarray, scaler: fq.Float, scale: float, zero_point: float) ->
     constant = scaler.prepare((), scale_)
     slow = np.array([exact.scale(float(v), scaler, constant, zero) for v in x])
     wide = Rescale(scaler, (constant,), fq.fixed(60, 0), 1 << 30, zero)
-    same_codes(wide.fast(x.reshape(1, 1, -1), Run(), lambda p: (p,)).ravel(), slow, f"{scaler} engines")
+    same_codes(wide.fast(x.reshape(-1, 1), Run(), lambda p: (p,), x.size).ravel(), slow, f"{scaler} engines")
     return slow
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +15,7 @@ from fixqnn.modes import Overflow, Rounding, round_quotient
 from fixqnn.ops import OPS
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
 from tests.stepping import fitting_step, make_step, run_exact, run_fast, twins, twins_unless_too_wide
-from tests.strategies import codes_of, formats, registers, scalers
+from tests.strategies import codes_of, formats, overflows, registers, scalers
 
 GEMMLOWP = TwoStepMultiplier(32, "half_up", "half_away", ratio="float64")
 LITERT = Elementwise(GEMMLOWP, "twice_max", GEMMLOWP, 20, Register(32, "wrap"))
@@ -202,6 +203,37 @@ def test_a_sum_that_misses_a_tie_by_less_than_float64_sees_is_rounded_rightly():
         step = make_step(OPS["add"], [a, b], affine(8, 1), [(None, 1)] * 2, IDEAL)
         codes, _ = twins(step, np.array([[1]]), np.array([[1]]))
         assert codes.tolist() == [[want]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.sampled_from(["add", "subtract", "multiply"]), SHAPES, st.integers(0, 2**31))
+def test_a_table_of_all_pairs_says_what_the_loops_say(data, op, shapes, seed):
+    a, b, y = (data.draw(formats(bits=(1, 5))) for _ in range(3))
+    narrow = Elementwise(Exact(), "finest", register=Register(data.draw(st.integers(2, 8)), data.draw(overflows)))
+    datapath = data.draw(st.sampled_from([LITERT, DELEGATE, ONNX, IDEAL, narrow]))
+    if op == "multiply":
+        datapath = data.draw(st.sampled_from([Elementwise(GEMMLOWP), replace(narrow, common=None)]))
+    step = fitting_step(OPS[op], [a, b], y, shapes, datapath)
+    left, right = operands(shapes, seed, a, b)
+    twins(step, left, right, first_sample=3)
+    step.cache["pair"].missing = 1  # the next output fills the table
+    twins(step, left, right, first_sample=3)
+    assert step.cache["pair"].table is not None
+    if left.ndim > 2 and left.shape == right.shape:  # channels last in memory
+        last = [np.moveaxis(np.ascontiguousarray(np.moveaxis(v, 1, -1)), -1, 1) for v in (left, right)]
+        twins(step, *last, first_sample=3)
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_channels_last_in_memory_stay_last(bits):
+    step = make_step(
+        OPS["add"], [affine(bits, 0.1), affine(bits, 0.3)], affine(bits, 0.2), [(None, 3, 4, 5)] * 2, IDEAL
+    )
+    codes = np.moveaxis(codes_of(affine(bits, 0.1), (2, 4, 5, 3), 1), -1, 1)
+    for _ in range(2):
+        got, _ = run_fast(step, codes, codes)
+        assert np.moveaxis(got, 1, -1).flags.c_contiguous
+        step.cache["pair"].missing = step.cache["pair"].missing and 1
 
 
 def test_every_output_draws_its_own_number_for_an_operand_that_serves_many():

@@ -208,7 +208,7 @@ def test_averages_agree(data):
 
 @SOME
 @given(data=st.data())
-def test_narrow_saturating_registers_take_the_stepwise_path_and_agree(data):
+def test_narrow_saturating_registers_take_a_path_in_lanes_and_agree(data):
     channels, outputs = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([1, 3, 8, 200]))
     side = data.draw(st.sampled_from([3, 9]))
     bits, outer = data.draw(st.integers(8, 16)), data.draw(st.sampled_from([None, 14, 20, 32]))
@@ -315,6 +315,16 @@ def test_a_popcount_register_that_is_too_narrow_saturates_at_its_top():
     codes, events = twins(step, x, x)
     assert codes.tolist() == [[2 * 7 - 13]]
     assert events["sum[0]"].above.tolist() == [6]
+
+
+def test_a_narrow_popcount_register_counts_agreements_and_not_products():
+    x, w = codes_of(binary(), (6, 13), 1), codes_of(binary(), (4, 13), 2)
+    datapath = SumOfProducts(Exact(), sum=(Stage(Register(3, signed=False)),), term="xnor")
+    step = make_step(OPS["linear"], [binary(), binary()], fixed(6, 0), [(None, 13), (4, 13)], datapath, {1: w})
+    assert step.op.plan(step)[0] == "wide"
+    codes, _ = twins(step, x, w)  # products of ±1 would take the register below zero
+    agreements = 13 - ((2 * x - 1)[:, None] != (2 * w - 1)[None]).sum(axis=2)
+    assert codes.tolist() == (2 * np.minimum(agreements, 7) - 13).tolist()
 
 
 def test_folded_zero_points_change_what_a_narrow_register_sees_but_not_the_exact_sum():
@@ -448,7 +458,7 @@ def test_a_forced_path_without_proof_says_what_fails():
 
 def test_a_bound_that_just_fits_is_taken_and_one_code_less_is_refused():
     weights = np.array([[127, 1]], np.int32)  # the largest sum is 127·127 + 127 = 16256, the smallest −16384
-    for bits, path in ((15, "sum"), (14, "stepwise")):
+    for bits, path in ((15, "sum/int8"), (14, "lanes32")):
         datapath = SumOfProducts(Shift(), sum=(Stage(Register(bits)),))
         step = make_step(
             OPS["linear"], [fixed(8, 0), fixed(8, 0)], fixed(16, 0), [(None, 2), (1, 2)], datapath, {1: weights}

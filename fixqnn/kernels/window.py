@@ -1,8 +1,12 @@
-"""Which codes meet: a sum of products as rows of terms, in the datapath's order.
+"""Which codes meet: a sum of products as terms in the datapath's order, and where their operands lie in memory.
 
 Every sum of products is brought to one shape: an input (samples, channels, depth, row, column), weights
 (groups, outputs, channels, depth, row, column), and a window that walks over the input. A linear layer has a window of
 one; an average pool has as many groups as channels and weights of one.
+
+Operands are laid out once per run with their padding, channels last: (depth, row, column, channel) for every sample. Then
+term k of the output at position p stands at ``offsets[p] + steps[k]``, whatever the stride, the dilation and the order of
+terms: no matrix of windows is ever built. Under a transposed window the inputs stand `stride` apart, with padding between them.
 """
 
 from __future__ import annotations
@@ -12,8 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-
-from fixqnn.arith.fast import kernel
 
 SPATIAL = ("depth", "row", "column")
 
@@ -78,11 +80,57 @@ class Window:
         none = np.zeros(self.terms, np.int64)
         return np.stack([where.get(axis, none) for axis in ("channel", *SPATIAL)]).astype(np.int64)
 
+    # -- where operands lie ----------------------------------------------------------------------------------------------
+
     @cached_property
-    def integers(self) -> np.ndarray:
-        """The window as one int64 array, for the compiled gather."""
-        rows = (self.size, self.kernel, self.stride, self.dilation, self.before, self.out)
-        return np.array([*np.ravel(rows), int(self.transposed)], np.int64)
+    def apart(self) -> tuple[int, int, int]:
+        """How far apart neighbouring inputs lie, per spatial axis."""
+        return self.stride if self.transposed else (1, 1, 1)
+
+    @cached_property
+    def lead(self) -> tuple[int, int, int]:
+        """Where the first input lies, per spatial axis; negative where the window never reaches it."""
+        reach = zip(self.kernel, self.dilation, self.before, strict=True)
+        return tuple((k - 1) * d - b for k, d, b in reach) if self.transposed else self.before  # type: ignore[return-value]
+
+    @cached_property
+    def padded(self) -> tuple[int, int, int]:
+        """Lengths with padding, as far as any window reaches."""
+        steps = (1, 1, 1) if self.transposed else self.stride
+        return tuple(  # type: ignore[return-value]
+            (o - 1) * s + (k - 1) * d + 1
+            for o, s, k, d in zip(self.out, steps, self.kernel, self.dilation, strict=True)
+        )
+
+    @property
+    def bare(self) -> bool:
+        """Whether operands lie as the inputs do: nothing is padded, cut off or spread."""
+        return self.padded == self.size and self.lead == (0, 0, 0) and self.apart == (1, 1, 1)
+
+    @property
+    def volume(self) -> int:
+        """Operands of one sample, all groups' channels and padding included."""
+        return int(np.prod(self.padded)) * self.channels * self.groups
+
+    @cached_property
+    def _pitch(self) -> np.ndarray:
+        """Distance of neighbours along depth, row and column."""
+        _, h, w = self.padded
+        return np.array([h * w, w, 1], np.int64) * (self.channels * self.groups)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Place of every output position's first operand."""
+        steps = (1, 1, 1) if self.transposed else self.stride
+        return np.tensordot(self._pitch * np.array(steps), np.indices(self.out).reshape(3, -1), 1)
+
+    def steps(self, order: Sequence[str]) -> np.ndarray:
+        """Place of every term's operand beyond the position's, in `order`."""
+        channel, *taps = self.walk(order)
+        if self.transposed:
+            taps = [k - 1 - t for k, t in zip(self.kernel, taps, strict=True)]
+        spread = np.array(self.dilation)[:, None] * np.stack(taps)
+        return channel + np.tensordot(self._pitch, spread, 1)
 
 
 def window_of(
@@ -106,59 +154,3 @@ def window_of(
         three(shape, 1), three(kernel, 1), three(stride, 1), three(dilation, 1), three(before, 0), three(out, 1),
         int(channels), int(groups), int(outputs), len(shape), transposed,
     )  # fmt: skip
-
-
-@kernel
-def gather_rows(x, window, walk, group, channels, position, scale, offset, padding, rows):
-    """rows[r, k] = the operand that term k meets at output position `position + r` of one sample, or `padding`."""
-    size_d, size_h, size_w = window[0], window[1], window[2]
-    out_h, out_w = window[16], window[17]
-    for r in range(rows.shape[0]):
-        p = position + r
-        ow = p % out_w
-        oh = p // out_w % out_h
-        od = p // (out_w * out_h)
-        for k in range(rows.shape[1]):
-            d = input_place(od, walk[1, k], window, 0)
-            h = input_place(oh, walk[2, k], window, 1)
-            w = input_place(ow, walk[3, k], window, 2)
-            if (d >= 0) & (d < size_d) & (h >= 0) & (h < size_h) & (w >= 0) & (w < size_w):
-                rows[r, k] = scale * x[group * channels + walk[0, k], d, h, w] - offset
-            else:
-                rows[r, k] = padding
-
-
-@kernel
-def gather_columns(x, window, walk, group, channels, position, scale, offset, padding, columns):
-    """columns[k, p] = the operand that term k meets at output position `position + p` of one sample, or `padding`."""
-    size_d, size_h, size_w = window[0], window[1], window[2]
-    out_h, out_w = window[16], window[17]
-    for k in range(columns.shape[0]):
-        image = x[group * channels + walk[0, k]]
-        target = columns[k]
-        p = 0
-        while p < target.size:
-            q = position + p
-            ow = q % out_w
-            d = input_place(q // (out_w * out_h), walk[1, k], window, 0)
-            h = input_place(q // out_w % out_h, walk[2, k], window, 1)
-            run = min(out_w - ow, target.size - p)
-            if (d >= 0) & (d < size_d) & (h >= 0) & (h < size_h):
-                line = image[d, h]
-                for i in range(run):
-                    w = input_place(ow + i, walk[3, k], window, 2)
-                    target[p + i] = scale * line[w] - offset if (w >= 0) & (w < size_w) else padding
-            else:
-                for i in range(run):
-                    target[p + i] = padding
-            p += run
-
-
-@kernel
-def input_place(out, tap, window, axis):
-    """Where an output place and a tap meet the input along an axis; −1 between the inputs of a transposed window."""
-    stride, step, before = window[6 + axis], window[9 + axis], window[12 + axis]
-    if window[18]:
-        place = out + before - tap * step
-        return place // stride if place % stride == 0 else -1
-    return out * stride - before + tap * step
