@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +51,11 @@ class RegisterEvents:
     def count(self) -> int:
         """All events."""
         return int(self.below.sum() + self.above.sum())
+
+    @property
+    def any(self) -> bool:
+        """Whether the register acted at all."""
+        return bool(np.count_nonzero(self.below) or np.count_nonzero(self.above))
 
     @property
     def per_channel(self) -> np.ndarray:
@@ -109,21 +113,26 @@ class Run:
         return first is not None and first.sample < self.first_sample
 
     def note(self, name: str, record: Any, below: np.ndarray, above: np.ndarray, first: Witness | None = None) -> None:
-        """Add counts per channel to a register of this step."""
+        """Add counts per channel to a register of this step; the arrays are kept, and may not change any more."""
         if name in self.events:
             self.events[name].merge(below, above, first)
             return
         text, forbidden = _described(record)
-        # Copies, as a caller may use its arrays again.
-        self.events[name] = RegisterEvents(
-            name, text, np.array(below, np.int64), np.array(above, np.int64), first, forbidden
-        )
+        below, above = np.asarray(below, np.int64), np.asarray(above, np.int64)
+        self.events[name] = RegisterEvents(name, text, below, above, first, forbidden)
 
 
-@lru_cache(maxsize=4096)
+_WORDS: dict[int, tuple[Any, str, bool]] = {}  # by identity: a record is slow to hash, and slower to write
+
+
 def _described(record: Any) -> tuple[str, bool]:
-    """A register in words, and whether it forbids overflow: the same in every run, and slow to write."""
-    return str(record), getattr(record, "overflow", None) == "forbid"
+    """A register in words, and whether it forbids overflow: the same in every run."""
+    known = _WORDS.get(id(record))
+    if known is None or known[0] is not record:
+        if len(_WORDS) >= 4096:
+            _WORDS.clear()
+        known = _WORDS[id(record)] = record, str(record), getattr(record, "overflow", None) == "forbid"
+    return known[1:]
 
 
 @dataclass

@@ -106,6 +106,14 @@ class Format:
                 return np.dtype(dtype)
         return np.dtype(object)
 
+    @cached_property
+    def narrow_dtype(self) -> np.dtype:
+        """Narrowest array type that holds the codes, in which they travel from step to step of a fast run."""
+        for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64):
+            if np.iinfo(dtype).min <= self.low and self.high <= np.iinfo(dtype).max:
+                return np.dtype(dtype)
+        return np.dtype(object)
+
     # ------------------------------------------------------------------ what they mean
 
     @property

@@ -77,7 +77,7 @@ class Program:
         """Bytes of code per sample that are alive at once, at most, when values go after their last reader."""
         shapes = {v.name: v.shape for v in self.inputs} | {n: s for step in self.steps for n, s in step.shapes.items()}
         size = {
-            n: math.prod(s[1:]) * self.formats[n].code_dtype.itemsize for n, s in shapes.items() if s[:1] == (None,)
+            n: math.prod(s[1:]) * self.formats[n].narrow_dtype.itemsize for n, s in shapes.items() if s[:1] == (None,)
         }
         alive, most = {v.name for v in self.inputs}, sum(size[v.name] for v in self.inputs)
         for step, gone in zip(self.steps, self.last_reads, strict=True):

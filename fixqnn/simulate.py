@@ -13,6 +13,7 @@ from fixqnn.format import Format
 from fixqnn.graph import show_shape
 from fixqnn.kernels import pool
 from fixqnn.kernels.reals import encode_and_count
+from fixqnn.ops import OPS
 from fixqnn.ops.op import Step
 from fixqnn.program import Program
 from fixqnn.tensor import Tensor
@@ -143,7 +144,7 @@ def _encode_one(value: Any, x: Any, engine: str) -> tuple[np.ndarray, int]:
         raise BadInput(f"input {value.name!r} has shape {array.shape}; the program takes {show_shape(shape)}")
     if isinstance(x, Tensor) or array.dtype.kind in "iu" or (array.dtype == object and _all_integers(array)):
         form.check_codes(array, f"input {value.name!r}")
-        return array.astype(form.code_dtype, copy=False), 0
+        return array.astype(form.narrow_dtype, copy=False), 0
     if array.dtype.kind == "b":
         raise BadInput(f"input {value.name!r} is boolean; give reals as floats, or codes as integers")
     encode = encode_and_count if engine == "fast" else Format.encode_and_count
@@ -176,13 +177,21 @@ def _pass(
         run = runs[step.name]
         run.first_sample = start
         operands = [codes[n] if n in codes else _constant(step, n, engine) for n in step.inputs]
-        compute = step.op.fast if engine == "fast" else step.op.exact
-        codes[step.output] = compute(step, run, *operands)
+        codes[step.output] = _compute(step, run, engine, operands)
         _check_forbidden(step, run)
         if step.output in pieces:
             pieces[step.output].append(codes[step.output])
         for name in gone:
             codes.pop(name, None)
+
+
+def _compute(step: Step, run: Run, engine: str, operands: list[np.ndarray]) -> np.ndarray:
+    """Run one step. Operations of a user's own get wide codes, lest their arithmetic wrap in 8 bits."""
+    if engine == "exact":
+        return step.op.exact(step, run, *operands)
+    if OPS.get(step.op.name) is not step.op:
+        operands = [o.astype(step.in_format(i).code_dtype) for i, o in enumerate(operands)]
+    return step.op.fast(step, run, *operands).astype(step.out_format.narrow_dtype, copy=False)
 
 
 def _constant(step: Step, name: str, engine: str) -> np.ndarray:
@@ -192,7 +201,7 @@ def _constant(step: Step, name: str, engine: str) -> np.ndarray:
 
 def _check_forbidden(step: Step, run: Run) -> None:
     """Raise for the first register of a step that must not overflow and did."""
-    forbidden = [(name, e) for name, e in run.events.items() if e.forbidden and e.count]
+    forbidden = [(name, e) for name, e in run.events.items() if e.forbidden and e.any]
     if not forbidden:
         return
     name, e = forbidden[0]

@@ -96,7 +96,7 @@ def _exercise(program: Program) -> None:
         codes = {}
         for v in program.inputs:
             low, high, shape = v.format.low // part, v.format.high // part, (SAMPLES, *v.shape[1:])
-            codes[v.name] = random.integers(low, high, shape, endpoint=True).astype(v.format.code_dtype)
+            codes[v.name] = random.integers(low, high, shape, endpoint=True).astype(v.format.narrow_dtype)
         for inputs in (codes, {name: c * 0.7 for name, c in codes.items()}):
             with suppress(RegisterOverflow):  # raised after the kernel that counts
                 run(program, inputs)

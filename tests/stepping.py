@@ -62,7 +62,7 @@ def run_fast(step: Step, *codes: np.ndarray, seed: int = 0, first_sample: int = 
     """Codes and events from the compiled loops."""
     run = Run(seed, 3, first_sample)
     formats = [step.in_format(i) for i in range(len(codes))]
-    operands = [np.asarray(c).astype(f.code_dtype) for c, f in zip(codes, formats, strict=True)]
+    operands = [np.asarray(c).astype(f.narrow_dtype) for c, f in zip(codes, formats, strict=True)]
     return step.op.fast(step, run, *operands), run.events
 
 
@@ -73,7 +73,9 @@ def twins(
     want, want_events = run_exact(step, *codes, seed=seed, first_sample=first_sample)
     got, got_events = run_fast(step, *codes, seed=seed, first_sample=first_sample)
     assert_same_codes(want, got, step)
-    assert got.dtype == step.out_format.code_dtype, f"{got.dtype} is not the type of codes of {step.out_format}\n{step}"
+    assert got.dtype == step.out_format.narrow_dtype, (
+        f"{got.dtype} is not the type of codes of {step.out_format}\n{step}"
+    )
     assert want_events == got_events, f"events differ: exact {want_events}, fast {got_events}\n{step}"
     if want.size:
         outside = (want.min() < step.out_format.low) or (want.max() > step.out_format.high)

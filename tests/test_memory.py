@@ -99,7 +99,7 @@ def test_codes_and_events_do_not_depend_on_memory_order_and_channels_stay_last(
             operand.flags.writeable = False
         got = step.op.fast(step, run, *operands)
         assert np.array_equal(got, want)
-        assert got.dtype == out.code_dtype
+        assert got.dtype == out.narrow_dtype
         assert run.events == want_events
         if order is channels_last:
             assert got.strides[1] == got.itemsize
@@ -168,13 +168,13 @@ def test_values_leave_memory_after_their_last_reader():
     fq.run(program, x)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    large = 32 * 8 * 128 * 128 * fixed(8, 4).code_dtype.itemsize
+    large = 32 * 8 * 128 * 128 * fixed(8, 4).narrow_dtype.itemsize
     assert peak < 2.5 * large  # of thirteen; one is read while the next is written
 
 
 def test_a_batch_is_cut_so_that_live_codes_stay_within_bounds(monkeypatch):
     program = chain(3)
-    size = fixed(8, 4).code_dtype.itemsize
+    size = fixed(8, 4).narrow_dtype.itemsize
     assert program.live_bytes == 2 * 8 * 128 * 128 * size
     monkeypatch.setattr("fixqnn.simulate.CHUNK_BYTES", 3 * program.live_bytes + 5)
     seen = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,6 @@ def _hash_of_sources() -> str:
 
 # All that kernels are made of: inlined steps and called kernels may come from another file. Read at import, as the code is.
 SOURCES = _hash_of_sources()
-FORM = os.environ.get("FIXQNN_KERNELS", "")  # the form of kernels that was asked for: the same sources make other code
 
 
 class KernelCache(FunctionCache):
@@ -70,7 +68,7 @@ class _Files:
 
     def path(self, key: Any) -> Path:
         """Name of the file for a key: types, processor and its features are told apart by how they print."""
-        text = repr((numba.__version__, SOURCES, FORM, self.stamp, key))
+        text = repr((numba.__version__, SOURCES, self.stamp, key))
         return self.folder / f"{self.name}.{hashlib.sha256(text.encode()).hexdigest()[:24]}.nbc"
 
     def load(self, key: Any) -> Any:

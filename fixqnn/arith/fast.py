@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, uint64
+from numba import njit, types, uint64
+from numba.extending import intrinsic, overload
 
 from fixqnn.arith.cache import KernelCache
 from fixqnn.datapath import Register
@@ -45,6 +46,25 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A part of kernels that is written into each of them; literal arguments stay literal."""
     return njit(inline="always")(function)
+
+
+def widest_vectors() -> None:
+    """Let the compiler use whole registers of 512 bits, where there are any, in the kernel that calls this."""
+
+
+@intrinsic
+def _widest_vectors(_):
+    def generate(context, builder, signature, arguments):
+        # past the class's list of known names, which knows no pairs of name and value; targets without it do not read it
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
+@overload(widest_vectors, inline="always")
+def _compiled_widest_vectors():
+    return lambda: _widest_vectors()
 
 
 @njit(inline="always")

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
 from fixqnn.arith.fast import CONSTANTS, register_constants, sequence_key
+from fixqnn.datapath import Register
 from fixqnn.events import Run, Witness
 from fixqnn.kernels.extent import Extent, extent
 from fixqnn.kernels.pack import Operands, take_rows
 from fixqnn.kernels.plan import Plan, choose, content_bound, too_narrow_for_one
 from fixqnn.kernels.rescale import element_draw
 from fixqnn.kernels.tally import INNER, Tally
-from fixqnn.kernels.vectors import ROWS
-from fixqnn.kernels.way import channels_last
+from fixqnn.kernels.way import Finish, channels_last
 from fixqnn.kernels.ways import way
 from fixqnn.kernels.wide import NEVER, wide
 from fixqnn.kernels.window import Window
@@ -40,7 +41,7 @@ class Contraction:
     bound : BoundSum
         Registers with their drops.
     w : ndarray
-        Weight operands, int64 (groups, outputs, channels, depth, row, column), zero points removed.
+        Weight operands, integers (groups, outputs, channels, depth, row, column), zero points removed.
     bias : tuple of int
         Bias codes per output channel; empty without a bias.
     scale, offset : int
@@ -141,17 +142,21 @@ class Contraction:
         return numbered
 
     @cached_property
-    def _way(self) -> Callable[[np.ndarray, Run, Tally], np.ndarray]:
+    def _way(self) -> Any:
         return way(self)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    def sum(self, x: np.ndarray, run: Run) -> np.ndarray:
-        """Sum codes (samples, channels, depth, row, column) to rows (samples·positions, outputs); events go to `run`."""
-        tally = Tally.none(len(self.places[0]), self.outputs)
-        acc = self._way(x, run, tally)
+    def sum(self, x: np.ndarray, run: Run, finish: Finish) -> list[Any]:
+        """Sum codes (samples, channels, depth, row, column); events go to `run`.
+
+        Accumulators (rows, outputs) go to ``finish(rows, first)`` some at a time, perhaps from several threads; rows are
+        numbered from 0 by sample and position. Returns what it gave, in the order of rows.
+        """
+        tally = Tally(len(self.places[0]), self.outputs)
+        made = self._way(x, run, tally, finish)
         self._report(x, run, tally)
-        return acc
+        return made
 
     @cached_property
     def random(self) -> bool:
@@ -204,9 +209,21 @@ class Contraction:
             )
         return acc
 
+    @cached_property
+    def _registers(self) -> list[tuple[str, Register]]:
+        return [(place.name, place.register) for place in self.bound.registers]
+
+    @cached_property
+    def _none(self) -> np.ndarray:
+        return np.zeros(self.outputs, np.int64)
+
     # -- events ------------------------------------------------------------------------------------------------------
 
     def _report(self, x: np.ndarray, run: Run, tally: Tally) -> None:
+        if not tally.touched:
+            for name, register in self._registers:
+                run.note(name, register, self._none, self._none)
+            return
         counts, first = tally.counts, tally.first
         last = 2 * len(self.bound.stages) - 1
         counts[:, last] += counts[:, -1]  # the bias enters the outermost register
@@ -222,19 +239,8 @@ class Contraction:
     def _earliest(self, x: np.ndarray, run: Run, index: int, tally: Tally) -> tuple[int, int]:
         """Row and channel of a register's first event."""
         first = tally.first[index]
-        if index == INNER and tally.suspect < first.min():
-            found = Tally.none(*tally.first.shape)
-            positions, start = self.window.positions, tally.suspect
-            rows = np.arange(start, min(start + ROWS, len(x) * positions))
-            near = channels_last(x[start // positions : rows[-1] // positions + 1])
-            offsets = (
-                self.window.offsets[rows % positions]
-                + (rows - start + start % positions) // positions * self.window.volume
-            )
-            self.step_by_step(
-                self.whole.pack(near, self.window), offsets, start, run.first_sample * positions, run, found
-            )
-            first = found.first[index]
+        if index == INNER + 2 * self.plan.level and tally.suspect < first.min():
+            return self._way.first_acted(x, tally.suspect)
         return int(first.min()), int(first.argmin())
 
     def _witness(self, x: np.ndarray, run: Run, place: BoundRegister, row: int, channel: int) -> Witness:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from fixqnn.arith.bind import BoundRegister
-from fixqnn.arith.fast import WIDEST, decided, kernel, mode_flags, undecided
+from fixqnn.arith.fast import WIDEST, decided, kernel, mode_flags, undecided, widest_vectors
 from fixqnn.errors import TooWide
 from fixqnn.events import Run
 from fixqnn.format import Format
@@ -60,9 +60,12 @@ class Keep:
 
     @cached_property
     def content(self) -> int:
-        """No content of the register passes this magnitude."""
+        """No content of the register passes this magnitude; wrapping may carry a small number to the far end."""
         register = self.place.register
-        return min(self.asked, max(-register.low, register.high)) if self.acts else self.asked
+        limit = max(-register.low, register.high)
+        if self.acts and register.overflow.wraps:
+            return limit
+        return min(self.asked, limit) if self.acts else self.asked
 
     @cached_property
     def _rescale(self) -> Rescale:
@@ -182,7 +185,7 @@ class Estimate:
             return np.array([self._one(*pair) for pair in zip(a.tolist(), b.tolist(), strict=True)], np.int64)
         results, there = self._done
         width = self.b_high - self.b_low + 1
-        keys = (a.astype(np.int64) - self.a_low) * width + (b - self.b_low)
+        keys = (a.astype(np.int64) - self.a_low) * width + (b.astype(np.int64) - self.b_low)
         for key in np.unique(keys[~there[keys]]).tolist():
             results[key] = self._one(self.a_low + key // width, self.b_low + key % width)
             there[key] = True
@@ -221,7 +224,7 @@ def look_up_pairs(a, b, a_low, b_low, span, table, y, counts):
     All are flat; `counts` (EVENTS, width) is as wide as some whole number of rows.
     """
     width = counts.shape[1]
-    entries = np.empty(width, np.int32)
+    entries = np.empty(width, table.dtype)
     for start in range(0, y.size, width):
         left, right, target = a[start : start + width], b[start : start + width], y[start : start + width]
         for i in range(target.size):
@@ -233,6 +236,27 @@ def look_up_pairs(a, b, a_low, b_low, span, table, y, counts):
             count = counts[event]
             for i in range(target.size):
                 count[i] += (entries[i] >> event) & 1
+
+
+@kernel
+def combine_line(a, b, line, zero, y, counts):
+    """Round left·a + right·b + offset half to even, clamp to [first, last], add a whole zero; flat, as in `look_up_pairs`.
+
+    `line` holds the five numbers, in the type of the arithmetic.
+
+    Every step is one operation of IEEE 754, so that what comes out depends on nothing but the pair of codes.
+    """
+    widest_vectors()
+    below, above, fl = counts[0], counts[1], line.dtype.type
+    left, right, offset, first, last = line[0], line[1], line[2], line[3], line[4]
+    width = below.size
+    for start in range(0, y.size, width):
+        p, q, target = a[start : start + width], b[start : start + width], y[start : start + width]
+        for i in range(target.size):
+            v = np.rint(fl(fl(fl(p[i]) * left) + fl(fl(q[i]) * right)) + offset)
+            below[i] += v < first
+            above[i] += v > last
+            target[i] = np.int32(min(max(v, first), last)) + zero
 
 
 @kernel

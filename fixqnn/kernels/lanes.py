@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fixqnn.arith.bind import BoundRegister
 from fixqnn.kernels.extent import Extent
 from fixqnn.kernels.proofs import Case, holds, limit_of, moves_right, rounded_range
 from fixqnn.modes import Overflow, Rounding
@@ -13,6 +14,12 @@ INT32 = -(1 << 31), (1 << 31) - 1
 # Spare bits in which a clamp leaves a trace: sums begin with 0…01 there, addends leave it, and every clamp makes it 0…0 or 1…1.
 # With one spare bit 1…1 is 0…01, and with none there is no trace: such lanes would give codes, but miss events.
 TRACE = 2
+# 2^spare is a factor of 16 bits in high32
+MOST_SPARE = 14
+# The high half drops 16 bits of a product and rounds down; the rounding high half drops 15, and halves go up.
+HIGH_HALF = {Rounding.floor: 16, Rounding.half_up: 15}
+# Modes that are the floor of a quotient to which a constant was added.
+FLOORS = (Rounding.floor, Rounding.ceil, Rounding.half_up, Rounding.half_down)
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Lanes:
     Attributes
     ----------
     form : str
-        ``"saturate16"`` and ``"saturate32"``: the lane's own saturation is the register's; ``"any32"``: mask, add, clamp.
+        ``"saturate16"`` and ``"saturate32"``: the lane's own saturation is the register's; ``"high32"``: the same after the
+        multiplier rounded; ``"any32"``: round, add, clamp.
     x_shift, w_shift : int
         Operands are multiplied by 2^x_shift and 2^w_shift when packed; then both fit 16 bits.
     spare : int
@@ -30,9 +38,9 @@ class Lanes:
     doubled : bool
         In saturate32: the pair holds (x, x)·(w, w), so that the product arrives doubled.
     rounding : str
-        In any32, where low bits are cleared: ``"none"``, ``"product"`` (before adding) or ``"sum"`` (after).
+        ``"none"``, ``"term"`` (dropped before adding) or ``"sum"`` (low bits are cleared after, so that ``spare == drop``).
     drop : int
-        So many bits of the product's scale are cleared; any32 with a rounding has ``spare == drop``.
+        So many bits are rounded away.
     mode : Rounding
         How they are rounded away.
     """
@@ -86,20 +94,28 @@ def _split(case: Case, need: int) -> tuple[int, int] | str:
     return need - w, w
 
 
-def _saturates(case: Case, spare: int) -> str:
-    """Why the inner register, held above `spare` bits, does not clamp at the ends of a signed lane; empty when it does."""
+def _clamps(case: Case, spare: int) -> str:
+    """Why the register, held above `spare` bits, does not clamp at the ends of a signed lane; empty when it does."""
     place = case.inner.register
+    if case.level:
+        return f"totals enter {place.name}, no products"
     if spare < TRACE:
         lane = spare + place.register.bits
         return (
             f"{place.name} ({place.register.bits} bits) leaves less than {TRACE} of {lane} bits for a trace of events"
         )
-    if moves_right(place):
-        return f"{place.name} moves by {place.drop} bits"
     if not place.register.signed or place.register.overflow not in (Overflow.saturate, Overflow.forbid):
         sign = "" if place.register.signed else " without a sign"
         return f"{place.name} does not saturate at both ends of its bits but {place.register.overflow}{sign}"
     return ""
+
+
+def _saturates(case: Case, spare: int) -> str:
+    """Why whole products do not enter such a register; empty when they do."""
+    place = case.inner.register
+    return case.product_acts() or (
+        f"{place.name} moves by {place.drop} bits" if moves_right(place) else _clamps(case, spare)
+    )
 
 
 def saturate16(case: Case) -> Lanes | str:
@@ -117,12 +133,14 @@ def saturate16(case: Case) -> Lanes | str:
 
 
 def lanes32(case: Case) -> Lanes | str:
-    """The lane's own saturation where it is the register's, else mask, add and clamp."""
-    first = case.product_acts() or _saturate32(case)
-    if isinstance(first, Lanes):
-        return first
-    second = any32(case)
-    return second if isinstance(second, Lanes) or second == first else f"{first}; {second}"
+    """The lane's own saturation where it is the register's, else add and clamp."""
+    refusals: list[str] = []
+    for form in (_saturate32, high32, any32):
+        found = form(case)
+        if isinstance(found, Lanes):
+            return found
+        refusals.append(found)
+    return "; ".join(dict.fromkeys(refusals))
 
 
 def _saturate32(case: Case) -> Lanes | str:
@@ -144,28 +162,69 @@ def _saturate32(case: Case) -> Lanes | str:
     return Lanes("saturate32", *twice, spare, doubled=True)
 
 
+def _rounded(case: Case) -> tuple[BoundRegister, bool] | str:
+    """The one register that rounds what enters, and whether it may as well round each term before it is added.
+
+    floor((total·2^s + p) / 2^s) = total + floor(p / 2^s), and likewise for every mode that is a floor of something added.
+    """
+    place, product = case.inner.register, case.product
+    if product and not holds(product.register, *rounded_range(*case.reach.products, product)):
+        return f"a product of ±{case.reach.term} may leave product ({product.register.bits} bits)"
+    if product and product.drop > 0:
+        return f"both product and {place.name} move" if place.drop else (product, True)
+    return place, moves_right(place) and place.register.rounding in FLOORS
+
+
+def high32(case: Case) -> Lanes | str:
+    """Products rounded by the multiplier, which keeps the high half, and then the lane's own saturation."""
+    found = _rounded(case)
+    if isinstance(found, str):
+        return found
+    place, alone = found
+    spare = 32 - case.inner.register.register.bits
+    mode = place.register.rounding
+    if not alone or mode not in HIGH_HALF:
+        return "no register rounds products down or half up"
+    if case.product and case.product.drop < 0:
+        return "product has a finer step than products"
+    why_not = _clamps(case, spare)
+    if why_not:
+        return why_not
+    if spare > MOST_SPARE:
+        return f"{case.inner.register.name} begins {spare} bits up its lane, and 2^{spare} is no factor of 16 bits"
+    low, high = rounded_range(*case.reach.products, place)
+    if not inside(low, high, INT16):
+        return f"a rounded product of [{low}, {high}] leaves 16 bits"
+    need = HIGH_HALF[mode] - place.drop
+    shifts = _split(case, need) if need >= 0 else f"{place.name} moves by {place.drop} bits, past a product's high half"
+    return shifts if isinstance(shifts, str) else Lanes("high32", *shifts, spare, False, "term", place.drop, mode)
+
+
 def any32(case: Case) -> Lanes | str:
-    """Mask, add, clamp: nothing on the way passes 31 bits and a sign."""
-    place, product = case.inner.register, case.bound.product
+    """Round, add, clamp: nothing on the way passes 31 bits and a sign."""
+    place, product = case.inner.register, case.product
     register = place.register
     if register.overflow is Overflow.wrap_sign_magnitude:
         return f"{place.name} wraps by sign and magnitude"
-    rounding, drop, mode, up = "none", 0, Rounding.floor, max(-place.drop, 0)
-    if product:
-        if not holds(product.register, *rounded_range(*case.reach.products, product)):
-            return f"a product of ±{case.reach.term} may leave product ({product.register.bits} bits)"
-        if product.drop > 0:
-            if place.drop:
-                return f"both product and {place.name} move"
-            rounding, drop, mode = "product", product.drop, product.register.rounding
-        up += max(-product.drop, 0)
-    if moves_right(place):
-        rounding, drop, mode = "sum", place.drop, register.rounding
-    asked = (limit_of(register) << drop) + (case.reach.term << up) + (1 << drop if drop else 0)
+    found = _rounded(case)
+    if isinstance(found, str):
+        return found
+    rounds, alone = found
+    drop, mode = max(rounds.drop, 0), rounds.register.rounding
+    rounding = "none" if not drop else "term" if alone else "sum"
+    up = max(-place.drop, 0) + (max(-product.drop, 0) if product else 0)
+    term = max(-case.entering[0], case.entering[1]) << up
+    # a term rounded by itself enters at the register's own scale, where its size is at most one more than without
+    asked = (
+        max(limit_of(register) + (term >> drop) + 1, term + (1 << drop))
+        if rounding == "term"
+        else (limit_of(register) << drop) + term + (1 << drop if drop else 0)
+    )
     if asked > INT32[1]:
-        return f"{place.name} ({register.bits} bits) plus a product may ask for ±{asked}, past 32 bits"
+        return f"{place.name} ({register.bits} bits) plus a term may ask for ±{asked}, past 32 bits"
     shifts = _split(case, up)
-    return shifts if isinstance(shifts, str) else Lanes("any32", *shifts, drop, False, rounding, drop, mode)
+    spare = drop if rounding == "sum" else 0
+    return shifts if isinstance(shifts, str) else Lanes("any32", *shifts, spare, False, rounding, drop, mode)
 
 
 def describe(case: Case, lanes: Lanes, width: str) -> str:
@@ -173,9 +232,15 @@ def describe(case: Case, lanes: Lanes, width: str) -> str:
     place = case.inner.register
     register = place.register
     verb = {Overflow.wrap: "wraps", Overflow.forbid: "may overflow"}.get(register.overflow, "saturates")
-    text = f"{register.bits}-bit {place.name} {verb} at every addition: {width}"
+    text = f"{register.bits}-bit {place.name} {verb} at every addition"
+    if case.level:
+        text += f" of an exact total of sum[{case.level - 1}]"
+    text += f": {width}"
     scale = lanes.x_shift + lanes.w_shift + lanes.doubled
+    if lanes.form == "high32":
+        return f"{text}, products rounded ({lanes.mode}) by {lanes.drop} bits as the high half of scaled ones"
     if lanes.rounding != "none":
-        what = "products are" if lanes.rounding == "product" else "sums are"
-        text += f", {what} rounded ({lanes.mode}) by {lanes.drop} bits at the product's scale"
+        what = ("totals are" if case.level else "products are") if lanes.rounding == "term" else "sums are"
+        text += f", {what} rounded ({lanes.mode}) by {lanes.drop} bits"
+        text += " at the product's scale" if lanes.rounding == "sum" else ""
     return text + (f", products scaled by 2^{scale}" if scale else "")

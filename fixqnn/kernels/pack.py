@@ -24,22 +24,29 @@ class Operands:
     fill: int  # what padding contributes, before the shift
     shift: int = 0
     how: int = PLAIN
+    behind: int = 0  # the operand that stands behind the last one
 
-    def pack(self, x: np.ndarray, window: Window, zeros: int = 0) -> np.ndarray:
-        """Lay out codes (samples, depth, row, column, channel), channels of all groups: bytes, with `zeros` zero bytes behind.
+    def pack(self, x: np.ndarray, window: Window, zeros: int = 0, whole_words: bool = False) -> np.ndarray:
+        """Lay out codes (samples, depth, row, column, channel), channels of all groups: bytes, with `zeros` more behind.
 
-        The operand at ``(sample, *padded place, channel)`` follows as in a C-contiguous array.
+        The operand at ``(sample, *padded place, channel)`` follows as in a C-contiguous array. With `whole_words`,
+        words of four bytes are all that is read: then codes that are operands already stay where they are.
         """
+        as_it_is = self.how == PLAIN and (self.scale, self.offset, self.shift, zeros) == (1, 0, 0, 0)
+        if as_it_is and window.bare and x.dtype == self.dtype and whole_words and x.shape[-1] * x.itemsize % 4 == 0:
+            return x.reshape(-1).view(np.uint8)
         samples, size = len(x), np.dtype(self.dtype).itemsize
         count = samples * window.volume
         packed = np.empty(count + -(-(SLACK + zeros) // size), self.dtype)
-        packed[count:] = 0
+        packed[count:] = self.one(self.behind)
         body = packed[:count].reshape(samples, *window.padded, x.shape[-1])
         if not window.bare:
             body[:] = self.one(self.fill)
-        geometry = np.array([*window.lead, *window.apart], np.int64)
         pack = (pack_plain, pack_twice, pack_low_limb, pack_high_limb)[self.how]
-        pack(x, self.scale, self.offset, self.shift, geometry, body)
+        if self.how == PLAIN and (self.scale, self.shift) == (1, 0):
+            pack = pack_less
+        x, body = (a.reshape(*a.shape[:3], a.shape[3] * a.shape[4]) for a in (x, body))
+        pack(x, self.scale, self.offset, self.shift, window.geometry, body)
         return packed.view(np.uint8)
 
     def one(self, operand: int) -> int:
@@ -63,6 +70,12 @@ def pack_plain(x, scale, offset, shift, geometry, y):
 
 
 @kernel
+def pack_less(x, scale, offset, shift, geometry, y):
+    """Pack codes less the offset: nothing is multiplied, so that lanes are as narrow as what is packed."""
+    _pack(4, x, scale, offset, shift, geometry, y)
+
+
+@kernel
 def pack_twice(x, scale, offset, shift, geometry, y):
     """Pack operands of 16 bits twice into a word."""
     _pack(1, x, scale, offset, shift, geometry, y)
@@ -82,9 +95,9 @@ def pack_high_limb(x, scale, offset, shift, geometry, y):
 
 @inlined
 def _pack(how, x, scale, offset, shift, geometry, y):
-    channels, columns = x.shape[4], x.shape[3]
-    lead, apart = geometry[2], geometry[5]
-    first, last = max(0, -lead), min(columns, y.shape[3] - lead)
+    """Lay out lines of columns and channels: x and y are (samples, depth, row, column·channel)."""
+    lead, apart, channels = geometry[2], geometry[5], geometry[6]
+    first, last = max(0, -lead), min(x.shape[3], y.shape[3] - lead)
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             to_d = d * geometry[3] + geometry[0]
@@ -92,23 +105,25 @@ def _pack(how, x, scale, offset, shift, geometry, y):
                 to_h = h * geometry[4] + geometry[1]
                 if to_d < 0 or to_d >= y.shape[1] or to_h < 0 or to_h >= y.shape[2]:
                     continue
-                source, target = x[n, d, h], y[n, to_d, to_h]
+                line, target = x[n, d, h], y[n, to_d, to_h]
                 if apart == 1:  # a whole line at a time
-                    line = source[first:last].reshape(-1)
-                    place = target[first + lead : last + lead].reshape(-1)
-                    for i in range(line.size):
-                        place[i] = _packed(how, line[i] * scale - offset, shift)
+                    source, place = line[first:last], target[first + lead : last + lead]
+                    for i in range(source.size):
+                        place[i] = _packed(how, source[i], scale, offset, shift)
                     continue
-                for w in range(columns):
+                for w in range(0, line.size, channels):
                     to_w = w * apart + lead
-                    if 0 <= to_w < y.shape[3]:
-                        line, place = source[w], target[to_w]
+                    if 0 <= to_w < target.size:
+                        source, place = line[w : w + channels], target[to_w : to_w + channels]
                         for c in range(channels):
-                            place[c] = _packed(how, line[c] * scale - offset, shift)
+                            place[c] = _packed(how, source[c], scale, offset, shift)
 
 
 @inlined
-def _packed(how, operand, shift):
+def _packed(how, code, scale, offset, shift):
+    if how == 4:
+        return code - offset
+    operand = code * scale - offset
     if how == 2:
         operand = ((operand + 128) & 255) - 128
     if how == 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fixqnn.arith.bind import BoundSum
 from fixqnn.errors import BadInput, TooWide
@@ -30,8 +31,6 @@ from fixqnn.modes import Overflow
 
 __all__ = ["PATHS", "Extent", "Lanes", "Plan", "choose", "content_bound", "extent", "too_narrow_for_one"]
 
-LIMBS = -(1 << 15), (127 << 8) + 127  # 256·h + l with h and l of 8 signed bits
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,26 +44,35 @@ class Plan:
         No last register's content passes this magnitude.
     refused : bool
         The first register forbids overflow, and a single product of these weights may overflow it.
+    level : int
+        The stage that is followed step by step; those before it are proved inert, so that what enters are exact totals.
     lanes : Lanes, optional
         For lanes16 and lanes32, and for what a certified sum computes again.
+    by_channel : Lanes, optional
+        What lanes16 uses instead where every channel has operands of its own.
     counting : Lanes, optional
         Of form any32, in which the events of those lanes are counted; None: step by step in 64 bits.
     operands : str
-        ``"int8"`` (unsigned bytes x − x_low against signed bytes) or ``"int16"``, for sums and certified sums of integers.
-    limbs : tuple of int
-        In how many limbs of 8 bits x and w are split: (2, 1) or (2, 2) for sum/limbs.
+        ``"int8"`` (unsigned bytes x − x_low against signed bytes) or ``"int16"``, wherever products are added exactly.
+    limbs : int
+        For sum/limbs: in how many limbs of 8 bits inputs are split, 1 or 2.
+    block : int
+        For sum/limbs: the sum of so many terms fits 32 bits.
     watched : bool
-        For certified: whether the inner register could act; if not, no running sum need be looked at.
+        For certified: whether the register could act; if not, no running sum need be looked at.
     """
 
     path: str
     reason: str
     bound: int = 0
     refused: bool = False
+    level: int = 0
     lanes: Lanes | None = None
+    by_channel: Lanes | None = None
     counting: Lanes | None = None
     operands: str = ""
-    limbs: tuple[int, int] = (1, 1)
+    limbs: int = 1
+    block: int = 0
     watched: bool = True
 
 
@@ -165,32 +173,23 @@ def _prove_int16(case: Case) -> Plan | str:
 
 
 def _prove_limbs(case: Case) -> Plan | str:
-    """With x = 256·h + l, sums of h·w and l·w must each fit 32 bits; they are joined in 64 bits, with the bias.
+    """Terms in blocks whose sums fit 32 bits, joined in 64 bits, with the bias.
 
-    With w split too, no product of two limbs passes 2^14, so that 2^17 − 1 terms fit whatever the weights are.
+    Where whole inputs would leave blocks too short, x = 256·h + l; with l in [−128, 127] and h in [−128, 128], blocks of
+    either limb are long enough whatever the weights are.
     """
     reach = case.reach
-    why_not = _whole_sum(case) or not_words(reach, x_limits=LIMBS)
+    why_not = _whole_sum(case) or not_words(reach)
     if not why_not and max(reach.size + max(map(abs, case.biases), default=0), -case.sums[0], case.sums[1]) >= 1 << 62:
         why_not = f"sums reach [{case.sums[0]}, {case.sums[1]}], past 62 bits"
     if why_not:
         return why_not
-    halves = ((reach.x_low + 128) >> 8, (reach.x_high + 128) >> 8), (-128, 127)
-    farthest = max(
-        max(abs(p * lo + n * hi), abs(p * hi + n * lo))
-        for lo, hi in halves
-        for p, n in zip(reach.positive, reach.negative, strict=True)
-    )
-    if farthest <= INT32[1]:
-        return Plan("", f"{_stays(case)}; inputs in two limbs, whose sums stay within ±{spaced(farthest)}",
-                    operands="int16", limbs=(2, 1))  # fmt: skip
-    if not_words(reach, LIMBS, LIMBS):
-        return f"sums of one limb reach ±{farthest}, past 32 bits, and {not_words(reach, LIMBS, LIMBS)}"
-    farthest = case.terms << 14
-    if farthest > INT32[1]:
-        return f"sums of products of two limbs reach ±{farthest}, past 32 bits"
-    return Plan("", f"{_stays(case)}; inputs and weights in two limbs, whose sums stay within ±{spaced(farthest)}",
-                operands="int16", limbs=(2, 2))  # fmt: skip
+    x, w = max(-reach.x_low, reach.x_high), max(-reach.w_low, reach.w_high)
+    blocks = {limbs: INT32[1] // max(1, most * w) for limbs, most in ((1, x), (2, 128))}
+    limbs = next(n for n, block in blocks.items() if block >= BLOCK)
+    how = "int16 × int16" if limbs == 1 else "inputs in two limbs of 8 bits"
+    reason = f"{_stays(case)}; {how}, every {blocks[limbs]} terms in 32 bits, joined in 64"
+    return Plan("", reason, operands="int16", limbs=limbs, block=blocks[limbs])
 
 
 def _prove_float(largest: int, name: str) -> Proof:
@@ -204,62 +203,95 @@ def _prove_float(largest: int, name: str) -> Proof:
     return prove
 
 
-# -- step by step: an inner register in lanes, outer ones folded in 64 bits ----------------------------------------------
+# -- step by step: one register in lanes, outer ones folded in 64 bits ---------------------------------------------------
 
 
 def _prove_lanes16(case: Case) -> Plan | str:
-    """16-bit lanes whose own saturation is the register's; products must fit by themselves."""
-    found = _folds(case) or case.product_acts() or saturate16(case)
-    return (
-        found if isinstance(found, str) else Plan("", describe(case, found, "16-bit lanes"), **_in_lanes(case, found))
-    )
+    """16-bit lanes whose own saturation is the register's; products must fit by themselves.
+
+    They hold twice as many channels. A register of 15 or 16 bits would leave no trace of events in them.
+    """
+    case = case.first_to_act
+    found = _folds(case) or saturate16(case)
+    if isinstance(found, str):
+        return found
+    by_channel = lanes32(case)
+    return Plan("", describe(case, found, "16-bit lanes"), **_in_lanes(case, found),
+                by_channel=by_channel if isinstance(by_channel, Lanes) else None)  # fmt: skip
 
 
 def _prove_lanes32(case: Case) -> Plan | str:
-    found = _folds(case) or lanes32(case)
-    return (
-        found if isinstance(found, str) else Plan("", describe(case, found, "32-bit lanes"), **_in_lanes(case, found))
-    )
+    refusals = []
+    # a bias that comes last may bar the outermost stage, and totals of the first may still be folded in 64 bits
+    for one in (case.first_to_act, case) if case.first_to_act.level else (case,):
+        found = _folds(one) or lanes32(one)
+        if isinstance(found, Lanes):
+            return Plan("", describe(one, found, "32-bit lanes"), **_in_lanes(one, found))
+        refusals.append(found)
+    return "; ".join(dict.fromkeys(refusals))
 
 
-def _in_lanes(case: Case, lanes: Lanes) -> dict[str, Lanes | None]:
+def _in_lanes(case: Case, lanes: Lanes) -> dict[str, Any]:
     counting = any32(case)
-    return {"lanes": lanes, "counting": counting if isinstance(counting, Lanes) else None}
+    return {
+        "level": case.level,
+        "lanes": lanes,
+        "counting": counting if isinstance(counting, Lanes) else None,
+        "operands": "int16" if not_bytes(case.reach) else "int8",
+    }
 
 
 def _prove_certified(case: Case) -> Plan | str:
-    """Exact running sums, looked at every `BLOCK` terms, prove for the data at hand that the inner register did not act."""
+    """Exact running sums, looked at every `BLOCK` terms, prove for the data at hand that a register did not act.
+
+    Stages before it are inert: then a register that gathers their totals holds some of these running sums, and no others.
+    """
+    found = _certified(case.first_to_act)
+    # where outer registers cannot be followed in lanes, totals of an inert first stage are still sums
+    return _certified(case) if isinstance(found, str) and case.first_to_act.level else found
+
+
+def _certified(case: Case) -> Plan | str:
     reach, place = case.reach, case.inner.register
     why_not = _folds(case) or case.product_acts()
     if why_not:
         return why_not
     if place.drop:
         return f"{place.name} moves by {place.drop} bits"
-    operands = "int16" if not_bytes(reach) else "int8"
-    if operands == "int16" and not_words(reach):
+    if not_bytes(reach) and not_words(reach):
         return not_words(reach)
-    low, high = (pick(sums) for pick, sums in zip((min, max), case.partial(0), strict=True))
+    low, high = (pick(sums) for pick, sums in zip((min, max), case.partial(case.level), strict=True))
     if not inside(low, high, INT32):
         return f"partial sums reach [{low}, {high}], past 32 bits"
     if holds(place.register, low, high):
         reason = (
             f"{place.name} cannot act: its sums stay within [{spaced(low)}, {spaced(high)}]; totals go on in 64 bits"
         )
-        return Plan("", reason, operands=operands, watched=False)
+        return Plan("", reason, level=case.level, operands="int16" if not_bytes(reach) else "int8", watched=False)
     lanes = lanes32(case)
     if isinstance(lanes, str):
         return f"what a certificate does not settle cannot be computed again: {lanes}"
+    moves = f": {BLOCK} terms move it by at most {spaced(reach.block)}" if not case.level else ""
     reason = (
-        f"{place.register.bits}-bit {place.name} rarely acts: {BLOCK} terms move it by at most {spaced(reach.block)}; exact sums "
-        "are watched, and added again step by step where it might act"
+        f"{place.register.bits}-bit {place.name} rarely acts{moves}; exact sums are watched, and added again step by step where "
+        "it might act"
     )
-    return Plan("", reason, operands=operands, **_in_lanes(case, lanes))
+    return Plan("", reason, **_in_lanes(case, lanes))
 
 
 def _worth_watching(case: Case, plan: Plan) -> bool:
-    """Whether one block of terms is small against the register, so that most data will have a certificate."""
-    register = case.inner.register.register
-    return not plan.watched or 4 * case.reach.block <= register.high - register.low
+    """Whether a certified sum is the cheapest.
+
+    So it is if one block of terms is small against the register, as most data will then have a certificate; with nothing to
+    watch, if no register further out can be followed in lanes, which spares a fold in 64 bits.
+    """
+    if not plan.watched:
+        other = _prove_lanes32(case)
+        return isinstance(other, str) or other.level <= plan.level
+    stage = case.bound.stages[plan.level]
+    inner = case.bound.stages[0]
+    runs = -(-BLOCK // inner.size) if plan.level and inner.size else 1  # of the first stage, in one block
+    return 4 * case.reach.block * runs <= stage.register.register.high - stage.register.register.low
 
 
 def _prove_wide(case: Case) -> Plan | str:
@@ -267,13 +299,13 @@ def _prove_wide(case: Case) -> Plan | str:
 
 
 def _folds(case: Case) -> str:
-    """Why totals of the inner register cannot be carried on in 64 bits; empty when they can."""
+    """Why totals of the register at hand cannot be carried on in 64 bits; empty when they can."""
     bound, reach = case.bound, case.reach
     if reach.xnor:
         return "terms are agreements of bits, no products"
-    if case.levels == 1 and case.bias and bound.bias != "first":
-        return "a bias that comes last joins in the only register"
-    if case.levels == 1 and case.bias_acts():
+    if case.outermost and case.bias and bound.bias != "first":
+        return f"a bias that comes last joins in {case.inner.register.name}"
+    if case.outermost and case.bias_acts():
         return "the bias alone makes its register act"
     if any(random(place) for place in [*bound.registers, bound.bias_register]):
         return "a register rounds at random"

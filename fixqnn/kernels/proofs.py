@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fixqnn.arith.bind import BoundRegister, BoundStage, BoundSum
@@ -34,12 +34,16 @@ def random(place: BoundRegister) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """All that a proof looks at: how far sums go, the registers, and bias codes per channel (empty: no bias)."""
+    """All that a proof looks at: how far sums go, the registers, and bias codes per channel (empty: no bias).
+
+    `level` is the stage that is followed step by step; what enters one after the first are exact totals of the stage before.
+    """
 
     reach: Extent
     bound: BoundSum
     bias: Channels
     terms: int
+    level: int = 0
 
     @property
     def levels(self) -> int:
@@ -48,8 +52,34 @@ class Case:
 
     @property
     def inner(self) -> BoundStage:
-        """The stage that products enter."""
-        return self.bound.stages[0]
+        """The stage that is followed step by step."""
+        return self.bound.stages[self.level]
+
+    @property
+    def outermost(self) -> bool:
+        """Whether no other stage comes after the one that is followed."""
+        return self.level == self.levels - 1
+
+    @property
+    def product(self) -> BoundRegister | None:
+        """The register that terms pass before they enter the stage that is followed."""
+        return None if self.level else self.bound.product
+
+    @cached_property
+    def entering(self) -> tuple[int, int]:
+        """Smallest and largest term of the stage that is followed: a product, or a total of the stage before."""
+        if not self.level:
+            return self.reach.products
+        low, high = self.partial(self.level - 1)
+        return min(low), max(high)
+
+    @cached_property
+    def first_to_act(self) -> Case:
+        """The same, following the first stage that can act: those before it hand on exact totals, as in one long sum."""
+        level = 0
+        while not self.product_acts() and level < self.levels - 1 and not self.stage_acts(level):
+            level += 1
+        return replace(self, level=level) if level else self
 
     @cached_property
     def biases(self) -> Channels:

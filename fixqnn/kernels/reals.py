@@ -24,27 +24,32 @@ LARGEST = 1 << 24  # codes and zero points up to which all is far below 2^31, an
 def encode_and_count(form: Format, values: np.ndarray, name: str = "values") -> tuple[np.ndarray, int]:
     """Encode half to even, saturating, and count the clipped values: ``form.encode_and_count(values, name=name)``.
 
-    The memory order of the values is kept where there is a single scale.
+    Codes come in the format's `narrow_dtype`; the memory order of the values is kept where there is a single scale.
     """
     constants = _constants(form)
     if constants is None or values.dtype not in (np.float32, np.float64):
-        return form.encode_and_count(values, name=name)
+        return _by_definition(form, values, name)
     form.check_shape(values.shape, name)
     if form.axis is None:
-        memory, codes, target = alike(values, form.code_dtype)
+        memory, codes, target = alike(values, form.narrow_dtype)
         x, y = memory.reshape(1, -1), target.reshape(1, -1)
     else:
         moved = np.ascontiguousarray(np.moveaxis(values, form.axis, 0))
-        target = np.empty(moved.shape, form.code_dtype)
+        target = np.empty(moved.shape, form.narrow_dtype)
         codes = np.moveaxis(target, 0, form.axis)
         x, y = (a.reshape(form.channels, moved[0].size) for a in (moved, target))
     *columns, slack = constants
     clipped, doubtful, strange = encode_reals(x, *columns, slack, y)
     if strange:
-        return form.encode_and_count(values, name=name)  # says which one is not finite
+        return _by_definition(form, values, name)  # says which one is not finite
     if doubtful:
         clipped += _decide(form, x, y, columns, slack, doubtful)
     return codes, int(clipped)
+
+
+def _by_definition(form: Format, values: np.ndarray, name: str) -> tuple[np.ndarray, int]:
+    codes, clipped = form.encode_and_count(values, name=name)
+    return codes.astype(form.narrow_dtype, copy=False), clipped
 
 
 def _decide(form: Format, x: np.ndarray, y: np.ndarray, columns: list[np.ndarray], slack: float, doubtful: int) -> int:

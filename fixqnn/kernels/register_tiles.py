@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from fixqnn.kernels.vectors import (
     FORMS,
+    HALF,
     I8,
     I16,
     I32,
@@ -71,11 +72,13 @@ def _words_of_channels(b: ir.IRBuilder, address: ir.Value) -> ir.Value:
     return b.or_(word, b.shl(word, ir.Constant(word.type, [16] * word.type.count)))
 
 
-def _pointers(b: ir.IRBuilder, *addresses: tuple[ir.Value, ir.Type]) -> list[ir.Value]:
+def pointers(b: ir.IRBuilder, *addresses: tuple[ir.Value, ir.Type]) -> list[ir.Value]:
+    """Addresses as pointers to elements of a type."""
     return [b.inttoptr(a, kind.as_pointer()) for a, kind in addresses]
 
 
-def _write(b: ir.IRBuilder, values: list[ir.Value], places: list[ir.Value]) -> None:
+def write(b: ir.IRBuilder, values: list[ir.Value], places: list[ir.Value]) -> None:
+    """Store vectors that need not be aligned."""
     for value, place in zip(values, places, strict=True):
         b.store(value, b.bitcast(place, value.type.as_pointer()), align=1)
 
@@ -94,20 +97,24 @@ def tile(context, form, rows, vectors, by_channel, x, offsets, steps, w, ends, r
     the pattern 0…01 in its spare bits.
     """
     shape, step = _shape_of(rows, vectors, by_channel), FORMS[form.literal_value]
+    columns = shape.vectors * step.per_lane * step.lane.width // 32  # vectors of sums in a row
 
     def emit(context, b, signature, arguments):
+        if shape.vectors > HALF and step.per_lane == 2:
+            return ir.Constant(I64, 0)  # there is no such panel: nothing is written that would never run
         x, offsets, steps, w, ends, runs, start, total, stride, spare = arguments[4:]
-        x, offsets, steps, w, ends, start, total = _pointers(
+        x, offsets, steps, w, ends, start, total = pointers(
             b, (x, I8), (offsets, I64), (steps, I64), (w, I8), (ends, I64), (start, I8), (total, I8)
         )
         sources, kind = shape.sources(b, x, offsets), vector(step.lane)
 
         def run(t: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             def term(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                pairs = shape.operands(b, k, sources, steps, w)
-                return [step.step(b, s, *pair) for s, pair in zip(sums, pairs, strict=True)]
+                operands = shape.operands(b, k, sources, steps, w)
+                factors = (pair for x, w in operands for pair in step.factors(b, x, w, spare))
+                return [step.step(b, s, *pair) for s, pair in zip(sums, factors, strict=True)]
 
-            first = [load(b, at(b, start, v * shape.size), kind) for v in range(shape.vectors)]
+            first = [load(b, at(b, start, v * shape.size), kind) for v in range(columns)]
             sums = loop(b, *_between(b, ends, t), first * shape.rows, term)
             _add_totals(b, sums, spare, at(b, total, b.mul(t, stride)))
             return [b.or_(carried[0], _left_pattern(b, sums, spare))]
@@ -129,7 +136,7 @@ def _add_totals(b: ir.IRBuilder, sums: list[ir.Value], spare: ir.Value, total: i
     parts = [part for s in sums for part in _halves(b, b.ashr(s, shift))]
     for i, part in enumerate(parts):
         place = at(b, total, i * (WIDTH // 8))
-        _write(b, [b.add(part, load(b, place, part.type))], [place])
+        write(b, [b.add(part, load(b, place, part.type))], [place])
 
 
 def _halves(b: ir.IRBuilder, v: ir.Value) -> list[ir.Value]:
@@ -164,7 +171,7 @@ def watched_tile(
 
     def emit(context, b, signature, arguments):
         x, offsets, steps, w, blocks, ends, runs, start, total, stride, limits = arguments[4:]
-        x, offsets, steps, w, blocks, ends, start, total, limits = _pointers(
+        x, offsets, steps, w, blocks, ends, start, total, limits = pointers(
             b,
             (x, I8),
             (offsets, I64),
@@ -226,39 +233,61 @@ def address(context, array):
 
 @intrinsic(prefer_literal=True)
 def any_tile(
-    context, rows, vectors, by_channel, x, offsets, steps, w, ends, runs, start, total, stride, spare, marks,
-    product, sum_, register, wraps, counts,
+    context, form, rows, vectors, by_channel, x, offsets, steps, w, ends, runs, start, total, stride, spare, marks,
+    term, sum_, signed, odd, register, wraps, counts, words, base,
 ):  # fmt: skip
     """As `tile`, step by step with any rounding and any register, and count its events.
 
-    Sums stay at the product's scale, and rounding clears low bits: its constants, `product` or `sum_` (None: no rounding
-    there), are those of `shift_constants`. `register` holds the six constants of `store_constants` at that scale; `wraps` is
-    None for one that clamps. With `counts` not None events are added to `marks`, a vector row of those below and one of
-    those above, and 0 is returned; with None, whether there was one.
+    `term` and `sum_` are the constants of `shift_constants` (None: no rounding there); `signed` and `odd` are None where the
+    mode does not look at the sign, or at the last bit that is kept, which most do not. A rounded term loses its low bits
+    before it is added; where the sum is rounded, it stays at the term's scale, and its low bits are cleared. `register` holds
+    the six constants of `store_constants` at that scale; `wraps` is None for one that clamps. With `counts` not None
+    events are added to `marks`, a vector row of those below and one of those above, and 0 is returned; with None, whether
+    there was one.
+
+    A term is one product, or, where `form` is not None, an exact sum: term k begins with row k of `base`, and words
+    words[k] … words[k + 1] enter it by that form.
     """
     shape = _shape_of(rows, vectors, by_channel)
+    exact = None if isinstance(form, types.NoneType) else FORMS[form.literal_value]
 
     def emit(context, b, signature, arguments):
-        x, offsets, steps, w, ends, runs, start, total, stride, spare, marks = arguments[3:14]
-        x, offsets, steps, w, ends, start, total, marks = _pointers(
+        x, offsets, steps, w, ends, runs, start, total, stride, spare, marks = arguments[4:15]
+        x, offsets, steps, w, ends, start, total, marks = pointers(
             b, (x, I8), (offsets, I64), (steps, I64), (w, I8), (ends, I64), (start, I8), (total, I8), (marks, I8)
         )
-        kind, given = vector(I32), [not isinstance(t, types.NoneType) for t in signature.args[14:]]
-        roundings = [_constants(b, a, 5) if g else None for a, g in zip(arguments[14:16], given[:2], strict=True)]
-        edges = _constants(b, arguments[16], 6)
-        wrapping, counting = given[3], given[4]
+        kind, given = vector(I32), [not isinstance(t, types.NoneType) for t in signature.args[15:]]
+        roundings = [_constants(b, a, 5) if g else None for a, g in zip(arguments[15:17], given[:2], strict=True)]
+        edges = _constants(b, arguments[19], 6)
+        looks, wrapping, counting = given[2:4], given[5], given[6]
+        words, base = pointers(b, (arguments[22], I64), (arguments[23], I8))
         sources, one = shape.sources(b, x, offsets), ir.Constant(kind, [1] * kind.count)
         rows_of_counts = [at(b, marks, i * shape.size) for i in range(2 * shape.vectors)]
         lanes = shape.rows * shape.vectors
 
-        def term(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+        def terms(k: ir.Value) -> Iterator[ir.Value]:
+            if exact is None:
+                yield from (pair_products(b, *pair) for pair in shape.operands(b, k, sources, steps, w))
+                return
+            begin = at(b, base, b.mul(k, ir.Constant(I64, shape.vectors * shape.size)))
+            first = [load(b, at(b, begin, v * shape.size), kind) for v in range(shape.vectors)]
+
+            def word(i: ir.Value, inner: list[ir.Value]) -> list[ir.Value]:
+                pairs = shape.operands(b, i, sources, steps, w)
+                return [exact.step(b, s, *pair) for s, pair in zip(inner, pairs, strict=True)]
+
+            yield from loop(b, *_between(b, words, k), first * shape.rows, word)
+
+        def step(k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             sums, seen = carried[:lanes], carried[lanes:]
             made = []
-            for i, (total, (value, weight)) in enumerate(
-                zip(sums, shape.operands(b, k, sources, steps, w), strict=True)
-            ):
-                p = _round(b, pair_products(b, value, weight), roundings[0])
-                asked = _round(b, b.add(total, p), roundings[1])
+            for i, (total, p) in enumerate(zip(sums, terms(k), strict=True)):
+                if roundings[0]:
+                    p = b.ashr(_ready_to_shift(b, p, roundings[0], *looks), roundings[0][0])
+                asked = b.add(total, p)
+                if roundings[1]:
+                    shift = roundings[1][0]
+                    asked = b.shl(b.ashr(_ready_to_shift(b, asked, roundings[1], *looks), shift), shift)
                 below, above = b.icmp_signed("<", asked, edges[0]), b.icmp_signed(">", asked, edges[1])
                 held = _store(b, asked, below, above, edges, wrapping)
                 made.append(held)
@@ -271,35 +300,36 @@ def any_tile(
 
         def run(t: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             first = [load(b, at(b, start, v * shape.size), kind) for v in range(shape.vectors)]
-            after = loop(b, *_between(b, ends, t), [*first * shape.rows, *carried], term)
+            after = loop(b, *_between(b, ends, t), [*first * shape.rows, *carried], step)
             _add_totals(b, after[:lanes], spare, at(b, total, b.mul(t, stride)))
             return after[lanes:]
 
         before = [load(b, p, kind) for p in rows_of_counts] if counting else [ir.Constant(kind, [0] * kind.count)]
         seen = loop(b, ir.Constant(I64, 0), runs, before, run)
         if counting:
-            _write(b, seen, rows_of_counts)
+            write(b, seen, rows_of_counts)
             return ir.Constant(I64, 0)
         return any_set(b, seen[0])
 
-    numbers = [types.int64] * 11
-    return types.int64(rows, vectors, by_channel, *numbers, product, sum_, register, wraps, counts), emit
+    numbers, given = [types.int64] * 11, (term, sum_, signed, odd, register, wraps, counts)
+    return types.int64(form, rows, vectors, by_channel, *numbers, *given, words, base), emit
 
 
 def _constants(b: ir.IRBuilder, address: ir.Value, count: int) -> list[ir.Value]:
-    (base,) = _pointers(b, (address, I32))
+    (base,) = pointers(b, (address, I32))
     return [splat(b, b.load(at(b, base, i)), vector(I32)) for i in range(count)]
 
 
-def _round(b: ir.IRBuilder, v: ir.Value, constants: list[ir.Value] | None) -> ir.Value:
-    """Clear the low bits of a vector as `fixqnn.arith.fast.round_shift` would drop them."""
-    if constants is None:
-        return v
+def _ready_to_shift(b: ir.IRBuilder, v: ir.Value, constants: list[ir.Value], signed: bool, odd: bool) -> ir.Value:
+    """Add what makes an arithmetic shift round as `fixqnn.arith.fast.round_shift` does."""
     shift, add, if_negative, if_odd, flip = constants
-    sign = b.ashr(v, ir.Constant(v.type, [31] * v.type.count))
-    kept = b.and_(b.xor(b.ashr(v, shift), flip), if_odd)
-    moved = b.add(b.add(v, add), b.add(b.and_(sign, if_negative), kept))
-    return b.shl(b.ashr(moved, shift), shift)
+    moved = b.add(v, add)
+    if signed:
+        sign = b.ashr(v, ir.Constant(v.type, [31] * v.type.count))
+        moved = b.add(moved, b.and_(sign, if_negative))
+    if odd:
+        moved = b.add(moved, b.and_(b.xor(b.ashr(v, shift), flip), if_odd))
+    return moved
 
 
 def _store(

@@ -5,11 +5,11 @@ One class serves both engines: `exact_array` by the definition, `fast`, over row
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,12 +20,23 @@ from fixqnn.datapath import Register
 from fixqnn.errors import DoesNotFit
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
-from fixqnn.kernels.products import Products, Simple, products_of
+from fixqnn.kernels.products import Products, Simple, output_limits, products_of
 from fixqnn.kernels.rescale_choice import Loop, choose, width_of
+from fixqnn.kernels.rescale_loops import first_edge
 from fixqnn.modes import GOLDEN, Overflow, Rounding, mix64
 from fixqnn.scaler import Exact, Float, Scaler
 
+TRIES = 4  # codes at the register's edges that are looked at one by one for the first event
+
 Position = Callable[[int], tuple[int, ...]]
+
+
+class Stored(NamedTuple):
+    """Events of some rows: per channel below and above, and (row, channel, number asked) of the first."""
+
+    below: np.ndarray
+    above: np.ndarray
+    first: tuple[int, int, int] | None = None
 
 
 @dataclass
@@ -96,7 +107,7 @@ class Rescale:
         run.note(*self.named, counter.below, counter.above, counter.first)
         return codes
 
-    def fast(self, acc: np.ndarray, run: Run, position: Position, positions: int) -> np.ndarray:
+    def fast(self, acc: np.ndarray, run: Run, position: Position, positions: int, narrow: bool = False) -> np.ndarray:
         """Carry rows (rows, channels) of whole numbers, integer or float, to codes.
 
         Parameters
@@ -109,31 +120,68 @@ class Rescale:
             Names a position within a sample.
         positions : int
             How many rows a sample has.
+        narrow : bool
+            Whether codes come in their format's `narrow_dtype`.
+        """
+        codes = np.empty(acc.shape, self.out.narrow_dtype if narrow else self.out.code_dtype)
+        self.note(run, [self.store(acc, codes, run, run.first_sample * positions)], position, positions)
+        return codes
+
+    def store(self, acc: np.ndarray, codes: np.ndarray, run: Run, first_row: int, seek: bool = True) -> Stored:
+        """Carry some rows to `codes`; first_row numbers the first of them among all of the step's. Threads may call it.
+
+        Without `seek` no first event is looked for: one is known in an earlier row.
         """
         channels = acc.shape[1]
         if channels not in self._loops:
             self._loops[channels] = choose(self, channels)
         loop, acc = self._loops[channels], np.ascontiguousarray(acc)
-        codes = np.empty(acc.shape, self.out.code_dtype)
-        first_row = run.first_sample * positions
-        below, above = _over(loop, acc, codes, run, first_row * channels)
-        first = None
-        if (below.any() or above.any()) and not run.has_witness(self.named[0]):
-            row, channel = self._first_event(loop, acc, run, first_row)
-            draw = self._draw(run, (first_row + row) * channels + channel)
-            _, asked = self.exact(_whole(acc[row, channel]), channel, 0, run, draw)
-            sample, place = divmod(row, positions)
-            first = Witness(run.first_sample + sample, position(place), channel, -1, asked)
-        run.note(*self.named, below, above, first)
-        return codes
+        below, above = counts = _over(loop, acc, codes, run, first_row * channels)
+        if not (seek and np.count_nonzero(counts)) or run.has_witness(self.named[0]):
+            return Stored(below, above)
+        return Stored(below, above, self._first(loop, acc, codes, run, first_row))
 
-    def _first_event(self, loop: Loop, acc: np.ndarray, run: Run, first_row: int) -> tuple[int, int]:
+    def note(self, run: Run, parts: Sequence[Stored], position: Position, positions: int) -> None:
+        """Report the events of all parts, in the order of their rows."""
+        if not parts:
+            return
+        below, above = (sum(counts[1:], counts[0]) for counts in zip(*(p[:2] for p in parts), strict=True))
+        found = next((p.first for p in parts if p.first is not None), None)
+        first = None
+        if found is not None:
+            sample, place = divmod(found[0], positions)
+            first = Witness(sample, position(place), found[1], -1, found[2])
+        run.note(*self.named, below, above, first)
+
+    def _first(self, loop: Loop, acc: np.ndarray, codes: np.ndarray, run: Run, first_row: int) -> tuple[int, int, int]:
+        """(Row, channel, number asked) of the first event, where there is one.
+
+        What clamps leaves a code on an edge of the register: of the first few of them one is the first event nearly always.
+        """
+        channels, flat = acc.shape[1], codes.reshape(-1)
+
+        def asked(row: int, channel: int) -> tuple[int, int]:
+            draw = self._draw(run, (first_row + row) * channels + channel)
+            return self.exact(_whole(acc[row, channel]), channel, 0, run, draw)
+
+        first, last, other = self._edges
+        index = -1
+        for _ in range(TRIES if other is None else 0):
+            index = first_edge(flat, index + 1, first, last)
+            row, channel = divmod(index, channels)
+            stored, wanted = asked(row, channel)
+            if stored != wanted:
+                return first_row + row, channel, wanted
+        row, channel = self._first_event(loop, acc, run, first_row, codes.dtype)
+        return first_row + row, channel, asked(row, channel)[1]
+
+    def _first_event(self, loop: Loop, acc: np.ndarray, run: Run, first_row: int, dtype: Any) -> tuple[int, int]:
         """Row and channel of the first event, where there is one: the loop again, over ever longer runs, then halves."""
         channels = acc.shape[1]
 
         def counted(start: int, stop: int) -> np.ndarray:
             part = acc[start:stop]
-            codes = np.empty(part.shape, self.out.code_dtype)
+            codes = np.empty(part.shape, dtype)
             return _over(loop, part, codes, run, (first_row + start) * channels).any(axis=0)
 
         start, length = 0, 1
@@ -147,6 +195,10 @@ class Rescale:
 
     def _draw(self, run: Run, element: int) -> Callable[[int, int], int]:
         return element_draw(int(sequence_key(run.seed, run.stream)), element, self.terms, self.places)
+
+    @cached_property
+    def _edges(self) -> tuple[int, int, tuple[int, ...] | None]:
+        return output_limits(self.register)
 
     @cached_property
     def products(self) -> Products | None:
@@ -189,7 +241,7 @@ def _over(loop: Loop, acc: np.ndarray, codes: np.ndarray, run: Run, element: int
         loop(flat[:cut].reshape(-1, width), y[:cut].reshape(-1, width), run, counts, element)
     if cut < flat.size:
         loop(flat[cut:].reshape(1, -1), y[cut:].reshape(1, -1), run, counts, element + cut)
-    return counts.reshape(2, width // max(channels, 1), channels).sum(axis=1, dtype=np.int64)
+    return np.add.reduce(counts.reshape(2, width // max(channels, 1), channels), axis=1, dtype=np.int64)
 
 
 def check_output(scaler: Scaler | None, out: Format, zero_point: int | Fraction) -> Register:

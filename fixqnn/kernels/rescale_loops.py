@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fixqnn.arith.fast import decided, draw64, kernel, round_up, store, undecided
+from fixqnn.arith.fast import decided, draw64, kernel, round_up, store, undecided, widest_vectors
 
 
 @kernel
@@ -45,8 +45,9 @@ def rescale_multiply(
     acc, m, shift, add, if_negative, if_odd, flip, offset, zero, first, last, other, random, y, counts
 ):
     """round((acc·m + offset) / 2^shift) + zero, in the type of `add`."""
+    widest_vectors()
     word, below, above = add.dtype.type, counts[0], counts[1]
-    lanes = np.int64(31 if add.itemsize == 4 else 63)
+    lanes = np.int64(np.iinfo(add.dtype).bits - 1)  # known when compiled, unlike `itemsize`
     for r in range(acc.shape[0]):
         source, target = acc[r], y[r]
         for c in range(source.size):
@@ -62,6 +63,15 @@ def rescale_multiply(
             below[c] += value < first
             above[c] += value > last
             target[c] = kept(value, first, last, other)
+
+
+@kernel
+def first_edge(codes, start, first, last):
+    """Index of the first of flat codes, from `start` on, that lies on an edge; their number where there is none."""
+    for i in range(start, codes.size):
+        if (codes[i] == first) | (codes[i] == last):
+            return i
+    return codes.size
 
 
 @kernel

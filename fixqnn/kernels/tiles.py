@@ -19,13 +19,14 @@ from fixqnn.kernels.vectors import (
     DOT16,
     FEW,
     HALF,
+    HIGH_FLOOR,
+    HIGH_HALF_UP,
     LANES,
     MOST,
     ROWS,
     SATURATE16,
     SATURATE32,
     VECTORS,
-    WIDTH,
 )
 
 
@@ -65,6 +66,18 @@ def run_saturate16(x, offsets, steps, ends, w, panels, start, spare, todo, out):
     _drive(SATURATE16, False, x, offsets, steps, ends, w, panels, start, spare, todo, out)
 
 
+@kernel
+def run_high_floor(x, offsets, steps, ends, w, panels, start, spare, todo, out):
+    """Saturating sums of products rounded down; blocks in which a lane was clamped stay to do."""
+    _drive(HIGH_FLOOR, False, x, offsets, steps, ends, w, panels, start, spare, todo, out)
+
+
+@kernel
+def run_high_half_up(x, offsets, steps, ends, w, panels, start, spare, todo, out):
+    """The same of products rounded half up."""
+    _drive(HIGH_HALF_UP, False, x, offsets, steps, ends, w, panels, start, spare, todo, out)
+
+
 @inlined
 def _drive(form, by_channel, x, offsets, steps, ends, w, panels, start, spare, todo, out):
     runs, parts = ends.size - 1, out.shape[1]
@@ -73,7 +86,7 @@ def _drive(form, by_channel, x, offsets, steps, ends, w, panels, start, spare, t
     for j in range(panels.shape[0]):
         x_at, w_at, vectors, lane, channel, width = panels[j]
         stride = total.shape[1] * 4 if parts > 1 else 0
-        lanes = vectors * (WIDTH // 8 // start.itemsize)
+        lanes = vectors * LANES * (2 if form >= SATURATE16 else 1)
         a, o, s, b, e = address(x), address(local), address(steps), address(w) + w_at, address(ends)
         f, c = address(start) + lane * start.itemsize, address(total)
         for i in range(todo.shape[0]):
@@ -143,51 +156,81 @@ def _drive_watched(form, by_channel, x, offsets, steps, ends, w, panels, start, 
 
 @kernel
 def run_any(
-    x, offsets, steps, ends, w, panels, start, spare, todo, out, product, sum_, register, wraps, nowhere, count, counts
-):
-    """Sums step by step with any rounding and any register.
+    x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps, nowhere,
+    count, counts, words, base,
+):  # fmt: skip
+    """Sums step by step with any rounding and any register; a term is one product, and `words` and `base` are not read.
 
     Where `count` is None, blocks with an event stay to do; else all are done, and events below and above are added to
     counts (2, lanes). Returns the first block that was counted and had one (−1: none). `nowhere` is the byte offset of
     zeros: what rows past the end read, so that they have no events.
     """
-    return _drive_any(False, x, offsets, steps, ends, w, panels, start, spare, todo, out, product, sum_, register, wraps,
-                      nowhere, count, counts)  # fmt: skip
+    return _drive_any(None, False, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd,
+                      register, wraps, nowhere, count, counts, words, base)  # fmt: skip
 
 
 @kernel
 def run_any_channels(
-    x, offsets, steps, ends, w, panels, start, spare, todo, out, product, sum_, register, wraps, nowhere, count, counts
-):
+    x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps, nowhere,
+    count, counts, words, base,
+):  # fmt: skip
     """The same where every channel has operands of its own."""
-    return _drive_any(True, x, offsets, steps, ends, w, panels, start, spare, todo, out, product, sum_, register, wraps,
-                      nowhere, count, counts)  # fmt: skip
+    return _drive_any(None, True, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd,
+                      register, wraps, nowhere, count, counts, words, base)  # fmt: skip
+
+
+@kernel
+def run_sums8(
+    x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps, nowhere,
+    count, counts, words, base,
+):  # fmt: skip
+    """The same where a term is an exact sum of bytes.
+
+    Term k holds words words[k] … words[k + 1] and begins with row k of `base`, whose rows stand panel after panel; `ends` counts
+    terms.
+    """
+    return _drive_any(DOT8, False, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd,
+                      register, wraps, nowhere, count, counts, words, base)  # fmt: skip
+
+
+@kernel
+def run_sums16(
+    x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps, nowhere,
+    count, counts, words, base,
+):  # fmt: skip
+    """The same of 16-bit operands."""
+    return _drive_any(DOT16, False, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd,
+                      register, wraps, nowhere, count, counts, words, base)  # fmt: skip
+
+
+@kernel
+def run_sums_channels(
+    x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps, nowhere,
+    count, counts, words, base,
+):  # fmt: skip
+    """The same where every channel has operands of its own."""
+    return _drive_any(DOT16, True, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd,
+                      register, wraps, nowhere, count, counts, words, base)  # fmt: skip
 
 
 @inlined
 def _drive_any(
-    by_channel, x, offsets, steps, ends, w, panels, start, spare, todo, out, product, sum_, register, wraps, nowhere, count,
-    counts,
+    form, by_channel, x, offsets, steps, ends, w, panels, start, spare, todo, out, term, sum_, signed, odd, register, wraps,
+    nowhere, count, counts, words, base,
 ):  # fmt: skip
     runs, parts = ends.size - 1, out.shape[1]
     local = np.empty(ROWS, np.int64)
     total = np.empty((parts, ROWS * MOST), np.int32)
     marks = np.empty(2 * MOST, np.int32)
-    p, q, d, f, g, m = (
-        address(product),
-        address(sum_),
-        address(register),
-        address(wraps),
-        address(count),
-        address(marks),
-    )
+    p, q, y, z = address(term), address(sum_), address(signed), address(odd)
+    d, f, g, m, u = address(register), address(wraps), address(count), address(marks), address(words)
     earliest = np.int64(-1)
     for j in range(panels.shape[0]):
         x_at, w_at, vectors, lane, channel, width = panels[j]
         stride = total.shape[1] * 4 if parts > 1 else 0
         lanes = vectors * LANES
         a, s, b, e = address(x), address(steps), address(w) + w_at, address(ends)
-        h = address(start) + lane * 4
+        h, v = address(start) + lane * 4, address(base) + lane * (words.size - 1) * 4
         for i in range(todo.shape[0]):
             if todo[i, j] == 0:
                 continue
@@ -198,13 +241,14 @@ def _drive_any(
             for r in range(0, ROWS, FEW):
                 o, c = address(local) + r * 8, address(total) + r * lanes * 4
                 if vectors == VECTORS:
-                    left |= any_tile(
-                        FEW, VECTORS, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, d, f, g
-                    )
+                    left |= any_tile(form, FEW, VECTORS, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, y, z,
+                                     d, f, g, u, v)  # fmt: skip
                 elif vectors == HALF:
-                    left |= any_tile(FEW, HALF, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, d, f, g)
+                    left |= any_tile(form, FEW, HALF, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, y, z,
+                                     d, f, g, u, v)  # fmt: skip
                 else:
-                    left |= any_tile(FEW, 1, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, d, f, g)
+                    left |= any_tile(form, FEW, 1, by_channel, a, o, s, b, e, runs, h, c, stride, spare, m, p, q, y, z,
+                                     d, f, g, u, v)  # fmt: skip
             _hand_out(total, lanes, out, i * ROWS, channel, width)
             todo[i, j] = left
             events = np.int64(0)

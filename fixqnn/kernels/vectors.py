@@ -1,14 +1,15 @@
 """Register tiles in explicit vectors: a few rows times some vectors of channels, summed over all terms without leaving registers.
 
 Lanes are output channels, rows are output positions, the reduction is time. Each tile writes the loop over terms in LLVM vector
-IR; a form (`Dot8`, `Dot16`, `Saturate32`, `Saturate16`, and what `any_tile` does) says how one term enters the running
-sums, and why that is exact. Forms are written in generic operations, legal on any target; an instruction of the processor
-takes their place only where the compiler's target has it.
+IR; a form (those in `FORMS`, and what `any_tile` does) says how one term enters the running sums, and why that is exact.
+Forms are written in generic operations, legal on any target; an instruction of the processor takes their place only where
+the compiler's target has it.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -74,10 +75,23 @@ def _saturating_add(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return call(b, f"llvm.sadd.sat.v{x.type.count}i{x.type.element.width}", x.type, x, y)
 
 
-class Dot8:
-    """Sums of four products of an unsigned by a signed byte, modulo 2^32: exact for every sum that 32 bits hold."""
+class Form:
+    """How one word of terms enters the running sums.
+
+    `lane` is the type of a sum, `per_lane` how many channels a 32-bit lane of weights serves.
+    """
 
     lane = I32
+    per_lane = 1
+
+    @classmethod
+    def factors(cls, b: ir.IRBuilder, x: ir.Value, w: ir.Value, spare: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """What `step` takes for every vector of sums that a vector of weights serves."""
+        yield x, w
+
+
+class Dot8(Form):
+    """Sums of four products of an unsigned by a signed byte, modulo 2^32: exact for every sum that 32 bits hold."""
 
     @staticmethod
     def step(b: ir.IRBuilder, total: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -92,10 +106,8 @@ class Dot8:
         return total
 
 
-class Dot16:
+class Dot16(Form):
     """Sums of two products of 16 bits, modulo 2^32: exact for every sum that 32 bits hold."""
-
-    lane = I32
 
     @staticmethod
     def step(b: ir.IRBuilder, total: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -105,15 +117,13 @@ class Dot16:
         return b.add(total, pair_products(b, x, w))
 
 
-class Saturate32:
+class Saturate32(Form):
     """A product whose top bit is the lane's top bit, added with the lane's own saturation.
 
     A W-bit register is held shifted left by 32 − W. Operands are scaled when packed, so that x0·w0 (+ x1·w1, the same product
     once more) arrives shifted likewise: the lane overflows exactly where the register does. A clamp above leaves ones in
     the unused low bits; they lie below every addend, never carry, and vanish in the final shift.
     """
-
-    lane = I32
 
     @staticmethod
     def step(b: ir.IRBuilder, total: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -124,10 +134,11 @@ class Saturate32:
         return _saturating_add(b, total, pair_products(b, x, w))
 
 
-class Saturate16:
+class Saturate16(Form):
     """The same in 16-bit lanes, for registers up to 16 bits that hold every product."""
 
     lane = I16
+    per_lane = 2
 
     @staticmethod
     def step(b: ir.IRBuilder, total: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -136,8 +147,51 @@ class Saturate16:
         return _saturating_add(b, total, b.mul(x, w))
 
 
-DOT8, DOT16, SATURATE32, SATURATE16 = range(4)
-FORMS = (Dot8, Dot16, Saturate32, Saturate16)
+class HighFloor(Saturate32):
+    """The high half of a 16-bit product, which is a product shifted right and rounded down, added as in `Saturate32`.
+
+    Operands are scaled by 2^(16 − drop) in all, so that the high half is floor(product / 2^drop). It meets the constants
+    (2^spare, 0) and (0, 2^spare), which put its two channels where the register begins in lanes of their own.
+    """
+
+    per_lane = 2
+    low, rounding = 16, 0  # bits that the product loses, and what is added before
+
+    @classmethod
+    def factors(cls, b: ir.IRBuilder, x: ir.Value, w: ir.Value, spare: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """Give the rounded products of both channels of a lane, each with the constant that picks it."""
+        x, w = (b.bitcast(v, vector(I16)) for v in (x, w))
+        high = b.bitcast(cls.high_half(b, x, w), vector(I32))
+        for channel in (0, 16):
+            shift = b.add(b.trunc(spare, I32), ir.Constant(I32, channel))
+            yield splat(b, b.shl(ir.Constant(I32, 1), shift), vector(I32)), high
+
+    @classmethod
+    def high_half(cls, b: ir.IRBuilder, x: ir.Value, w: ir.Value) -> ir.Value:
+        """(x·w + rounding) >> low in 16-bit lanes."""
+        wide = ir.VectorType(I32, x.type.count)
+        product = b.mul(b.sext(x, wide), b.sext(w, wide))
+        low, rounding = (ir.Constant(wide, [n] * wide.count) for n in (cls.low, cls.rounding))
+        return b.trunc(b.ashr(b.add(product, rounding), low), x.type)
+
+
+class HighHalfUp(HighFloor):
+    """The rounding high half: operands are scaled by 2^(15 − drop), and halves go up.
+
+    −2^15 by −2^15 would round to 2^15; a rounded product that fits 16 bits excludes it.
+    """
+
+    low, rounding = 15, 1 << 14
+
+    @classmethod
+    def high_half(cls, b: ir.IRBuilder, x: ir.Value, w: ir.Value) -> ir.Value:
+        """(x·w + 2^14) >> 15 in 16-bit lanes."""
+        name = {512: "llvm.x86.avx512.pmul.hr.sw.512", 256: "llvm.x86.avx2.pmul.hr.sw"}.get(WIDTH)
+        return call(b, name, x.type, x, w) if name else super().high_half(b, x, w)
+
+
+FORMS = (Dot8, Dot16, Saturate32, Saturate16, HighFloor, HighHalfUp)
+DOT8, DOT16, SATURATE32, SATURATE16, HIGH_FLOOR, HIGH_HALF_UP = range(len(FORMS))
 
 
 # -- the loop over terms ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
     from fixqnn.kernels.contract import Contraction
 
 PACKED = 1 << 23  # bytes of operands that are laid out at once, if more than one sample is
+CACHED = 1 << 19  # bytes of accumulators that are summed before they are rescaled: they stay in the second-level cache
 SHARE = 1 << 27  # multiplications worth a thread's share of an exact sum; a step costs more
+
+
+Finish = Callable[[np.ndarray, int], Any]  # (accumulators (rows, outputs), number of the first row in this call)
 
 
 class Part:
     """Some samples, laid out when an attempt first asks for it; threads may ask at once."""
 
-    def __init__(self, x: np.ndarray, window: Window, zeros: int) -> None:
-        self.x, self.window, self.zeros = x, window, zeros
+    def __init__(self, x: np.ndarray, window: Window, zeros: int, whole_words: bool) -> None:
+        self.x, self.window, self.zeros, self.whole_words = x, window, zeros, whole_words
         self.count = len(x) * window.volume
         self._packed: dict[Operands, np.ndarray] = {}
         self._lock = Lock()
@@ -35,7 +40,7 @@ class Part:
         """Operands of all samples, as bytes; `zeros` of zero follow the first `count` operands."""
         with self._lock:
             if operands not in self._packed:
-                self._packed[operands] = operands.pack(self.x, self.window, self.zeros)
+                self._packed[operands] = operands.pack(self.x, self.window, self.zeros, self.whole_words)
             return self._packed[operands]
 
 
@@ -56,34 +61,63 @@ class Way:
         window = contraction.window
         self.by_channel = in_lanes and window.channels == 1 and window.groups > 1
         self.repeat = window.outputs if self.by_channel else 1
+        self._known: tuple[int, np.ndarray] = (0, np.empty(0, np.int64))
         self.window: Window = (
             replace(window, groups=window.groups * window.outputs, outputs=1) if self.repeat > 1 else window
         )
 
-    def __call__(self, x: np.ndarray, run: Run, tally: Tally) -> np.ndarray:
-        """Sum codes (samples, channels, depth, row, column) to rows."""
-        if self.repeat > 1:
-            x = np.repeat(x, self.repeat, axis=1)
-        x = channels_last(x)
+    def __call__(self, x: np.ndarray, run: Run, tally: Tally, finish: Finish) -> list[Any]:
+        """Sum codes (samples, channels, depth, row, column), and `finish` the accumulators some rows at a time, in cache.
+
+        Returns what `finish` gave for all parts, in the order of rows.
+        """
+        x = self.laid_out(x)
         positions, volume = self.window.positions, self.window.volume
-        acc = np.empty((len(x) * positions, self.c.outputs), self.dtype)
+        made: list[Any] = []
         some = max(1, PACKED // max(1, volume * self.operand_size))
         for n in range(0, len(x), some):
-            part = Part(x[n : n + some], self.window, self.zeros)
-            offsets = np.add.outer(np.arange(len(part.x)) * volume, self.window.offsets).reshape(-1)
-            self._rows(part, offsets, n * positions, run, acc[n * positions :][: offsets.size], tally)
-        return acc
+            part = self.part(x[n : n + some])
+            made += self._rows(part, self._offsets(len(part.x)), n * positions, run, tally, finish)
+        return made
 
-    def _rows(self, part: Part, offsets: np.ndarray, row0: int, run: Run, acc: np.ndarray, tally: Tally) -> None:
-        def some(start: int, stop: int) -> Tally:
-            mine = Tally.none(*tally.first.shape)
-            self.rows(part, offsets[start:stop], row0 + start, run, acc[start:stop], mine)
-            return mine
+    def laid_out(self, x: np.ndarray) -> np.ndarray:
+        """Codes (samples, channels, …) with channels last, each as often as outputs share it."""
+        return channels_last(np.repeat(x, self.repeat, axis=1) if self.repeat > 1 else x)
+
+    def part(self, x: np.ndarray) -> Part:
+        """Some samples, channels last."""
+        return Part(x, self.window, self.zeros, not self.by_channel)
+
+    def _offsets(self, samples: int) -> np.ndarray:
+        """Places of the first operands of all rows of so many samples."""
+        known, places = self._known
+        if samples != known:
+            places = np.add.outer(np.arange(samples) * self.window.volume, self.window.offsets).reshape(-1)
+            self._known = samples, places
+        return places
+
+    def _rows(self, part: Part, offsets: np.ndarray, row0: int, run: Run, tally: Tally, finish: Finish) -> list[Any]:
+        width = max(1, CACHED // (self.c.outputs * np.dtype(self.dtype).itemsize * ROWS)) * ROWS
+        if offsets.size <= width and run.threads == 1:  # what follows, for a single part
+            acc = np.empty((offsets.size, self.c.outputs), self.dtype)
+            self.rows(part, offsets, row0, run, acc, tally)
+            return [finish(acc, row0)]
+
+        def some(start: int, stop: int) -> tuple[Tally, list[Any]]:
+            mine, made = tally.empty(), []
+            acc = np.empty((min(width, stop - start), self.c.outputs), self.dtype)
+            for row in range(start, stop, width):
+                rows = acc[: min(width, stop - row)]
+                self.rows(part, offsets[row : row + len(rows)], row0 + row, run, rows, mine)
+                made.append(finish(rows, row0 + row))
+            return mine, made
 
         cost = max(1, self.c.window.terms * self.c.outputs * self.step_cost)
         least = -(-SHARE // cost // ROWS) * ROWS or ROWS
-        for events in pool.split(some, offsets.size, least, run.threads):
+        pieces = pool.split(some, offsets.size, least, run.threads)
+        for events, _ in pieces:
             tally.add(events)
+        return [one for _, made in pieces for one in made]
 
     def rows(self, part: Part, offsets: np.ndarray, row0: int, run: Run, acc: np.ndarray, tally: Tally) -> None:
         """Sum the rows at `offsets` into `acc`; row0 numbers the first one in this call."""
@@ -146,4 +180,4 @@ def wrapped(values: np.ndarray) -> np.ndarray:
 
 def channels_last(x: np.ndarray) -> np.ndarray:
     """(samples, channels, depth, row, column) as (samples, depth, row, column, channel), copied only where it must be."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 4, 1))

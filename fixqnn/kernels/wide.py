@@ -45,6 +45,7 @@ def wide(
     kinds = places.shape[0]
     hits = np.zeros((2, kinds, LANES), np.int64)
     bias_place = kinds - 1
+    zero, one = np.int64(0), np.int64(1)  # literal arguments would have the same steps compiled once more
     for r in range(rows):
         for c0 in range(0, lanes, LANES):
             width = min(LANES, lanes - c0)
@@ -54,29 +55,17 @@ def wide(
                 for c in range(width):
                     carry[c] = bias[c0 + c]
                 element = row0 + r
-                _enter(carry, totals[last_level], places[bias_place], False, width, hits[:, bias_place], key, element,
-                       channel0 + c0, channels, terms, 0, kinds, 1 + 2 * last_level)  # fmt: skip
+                _enter(carry, totals[last_level], places[bias_place], width, hits[:, bias_place], key, element,
+                       channel0 + c0, channels, terms, zero, kinds, 1 + 2 * last_level)  # fmt: skip
             for k in range(terms):
                 value = x[r, k]
                 for c in range(width):
                     carry[c] = (value * w[k, c0 + c] + xnor) >> xnor
                 if used[0]:
-                    _pass(
-                        carry,
-                        places[0],
-                        width,
-                        hits[:, 0],
-                        key,
-                        row0 + r,
-                        channel0 + c0,
-                        channels,
-                        terms,
-                        k + 1,
-                        kinds,
-                        0,
-                    )
-                _enter(carry, totals[0], places[1], True, width, hits[:, 1], key, row0 + r, channel0 + c0, channels, terms,
-                       k + 1, kinds, 1)  # fmt: skip
+                    _pass(carry, places[0], width, hits[:, 0], key, row0 + r, channel0 + c0, channels, terms, k + 1, kinds,
+                          zero)  # fmt: skip
+                _enter(carry, totals[0], places[1], width, hits[:, 1], key, row0 + r, channel0 + c0, channels, terms,
+                       k + 1, kinds, one)  # fmt: skip
                 for level in range(flush[k]):
                     for c in range(width):
                         carry[c] = totals[level, c]
@@ -84,12 +73,12 @@ def wide(
                     if used[2 + 2 * level]:
                         _pass(carry, places[2 + 2 * level], width, hits[:, 2 + 2 * level], key, row0 + r, channel0 + c0,
                               channels, terms, k + 1, kinds, 2 + 2 * level)  # fmt: skip
-                    _enter(carry, totals[level + 1], places[3 + 2 * level], True, width, hits[:, 3 + 2 * level], key, row0 + r,
+                    _enter(carry, totals[level + 1], places[3 + 2 * level], width, hits[:, 3 + 2 * level], key, row0 + r,
                            channel0 + c0, channels, terms, k + 1, kinds, 3 + 2 * level)  # fmt: skip
             for c in range(width):
                 carry[c] = bias[c0 + c]
             if used[bias_place] and not bias_first:
-                _enter(carry, totals[last_level], places[bias_place], True, width, hits[:, bias_place], key, row0 + r,
+                _enter(carry, totals[last_level], places[bias_place], width, hits[:, bias_place], key, row0 + r,
                        channel0 + c0, channels, terms, terms + 1, kinds, 1 + 2 * last_level)  # fmt: skip
             for c in range(width):
                 carry[c] = totals[last_level, c]
@@ -136,7 +125,7 @@ def _pass(carry, place, width, hits, key, row, channel0, channels, terms, index,
 
 
 @kernel
-def _enter(carry, total, place, adding, width, hits, key, row, channel0, channels, terms, index, places, number):
+def _enter(carry, total, place, width, hits, key, row, channel0, channels, terms, index, places, number):
     """Add every lane of `carry` to a running total and keep the sum."""
     shift, add, neg, odd, flip, left = (
         place[SHIFT],
@@ -148,7 +137,7 @@ def _enter(carry, total, place, adding, width, hits, key, row, channel0, channel
     )
     first, last, low, rest, up, down = storing(place)
     for c in range(width):
-        value = (total[c] << shift) + (carry[c] << left) if adding else carry[c] << left
+        value = (total[c] << shift) + (carry[c] << left)
         if key is not None and place[RANDOM] and shift > 0:
             value += random_part(key, row * channels + channel0 + c, terms, index, places, number, shift)
         value = round_shift(value, shift, add, neg, odd, flip)

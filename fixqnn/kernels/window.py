@@ -11,6 +11,7 @@ terms: no matrix of windows is ever built. Under a transposed window the inputs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,15 +55,15 @@ class Window:
     rank: int
     transposed: bool = False
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """Output positions per sample and channel."""
-        return int(np.prod(self.out))
+        return math.prod(self.out)
 
-    @property
+    @cached_property
     def terms(self) -> int:
         """Terms of one sum, padding included."""
-        return self.channels * int(np.prod(self.kernel))
+        return self.channels * math.prod(self.kernel)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -102,15 +103,21 @@ class Window:
             for o, s, k, d in zip(self.out, steps, self.kernel, self.dilation, strict=True)
         )
 
-    @property
+    @cached_property
+    def geometry(self) -> np.ndarray:
+        """`lead`, `apart` and channels, for the compiled layout, which takes columns and channels together."""
+        channels, (depth, row, column) = self.channels * self.groups, self.lead
+        return np.array([depth, row, column * channels, *self.apart, channels], np.int64)
+
+    @cached_property
     def bare(self) -> bool:
         """Whether operands lie as the inputs do: nothing is padded, cut off or spread."""
         return self.padded == self.size and self.lead == (0, 0, 0) and self.apart == (1, 1, 1)
 
-    @property
+    @cached_property
     def volume(self) -> int:
         """Operands of one sample, all groups' channels and padding included."""
-        return int(np.prod(self.padded)) * self.channels * self.groups
+        return math.prod(self.padded) * self.channels * self.groups
 
     @cached_property
     def _pitch(self) -> np.ndarray:

@@ -167,7 +167,7 @@ def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.nda
 
 def fast(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
+    return _run(step, "fast", run, x).astype(step.out_format.narrow_dtype, copy=False)
 
 
 CONV = Op("conv", shape, real, prepare, exact, fast, plan)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -191,16 +192,10 @@ def register_of(step: Step) -> BoundRegister | None:
 # -- the definition ----------------------------------------------------------------------------------------------------
 
 
-def exact(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute one output after another, on Python integers."""
+def combiner(step: Step) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """Make the function (a, b, draw) of two codes: what the register holds, and what it was asked to; alike without one."""
     datapath, operands, constants = step.datapath, operands_of(step), step.prepared["align"]
-    a, b = np.broadcast_arrays(a, b)
-    shape = a.shape
-    a, b = lanes(a), lanes(b)
-    register, position = register_of(step), position_of(shape)
-    counter = Counter(a.shape[1])
-    key = int(sequence_key(run.seed, run.stream))
-    acc = np.empty(a.shape, object)
+    register = register_of(step)
 
     def aligned(which: int, code: Any, draw: Any) -> Any:
         operand = operands[which].scale * int(code) - operands[which].offset
@@ -208,21 +203,36 @@ def exact(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
             return operand * constants[which]
         return steps.scale(operand << datapath.headroom, datapath.align, constants[which], 0, draw(which, 0))
 
+    def combined(a: Any, b: Any, draw: Any) -> tuple[Any, Any]:
+        left, right = aligned(0, a, draw), aligned(1, b, draw)
+        if in_floats(datapath):
+            fl = datapath.align.dtype
+            total = float(combine(step.op.name, fl(left), fl(right)))
+        else:
+            total = combine(step.op.name, left, right)
+        if register is None:
+            return total, total
+        return steps.keep(total, register.drop, register.register, draw(REGISTER, 0))
+
+    return combined
+
+
+def exact(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute one output after another, on Python integers."""
+    a, b = np.broadcast_arrays(a, b)
+    shape = a.shape
+    a, b = lanes(a), lanes(b)
+    register, position = register_of(step), position_of(shape)
+    counter = Counter(a.shape[1])
+    key = int(sequence_key(run.seed, run.stream))
+    acc, combined = np.empty(a.shape, object), combiner(step)
+
     for n, c, p in np.ndindex(*acc.shape):
         element = ((run.first_sample + n) * acc.shape[2] + p) * acc.shape[1] + c
         draw = element_draw(key, element, 0, PLACES)
-        left, right = aligned(0, a[n, c, p], draw), aligned(1, b[n, c, p], draw)
-        if in_floats(datapath):
-            fl = datapath.align.dtype
-            acc[n, c, p] = float(combine(step.op.name, fl(left), fl(right)))
-            continue
-        total = combine(step.op.name, left, right)
-        if register is not None:
-            total, asked = steps.keep(total, register.drop, register.register, draw(REGISTER, 0))
-            if total != asked:
-                witness = Witness(run.first_sample + n, position(p), c, -1, asked)
-                counter.add(witness, register.register.high)
-        acc[n, c, p] = total
+        acc[n, c, p], asked = combined(a[n, c, p], b[n, c, p], draw)
+        if register is not None and acc[n, c, p] != asked:
+            counter.add(Witness(run.first_sample + n, position(p), c, -1, asked), register.register.high)
     if register is not None:
         run.note(register.name, register.register, counter.below, counter.above, counter.first)
     return rescale_of(step, step.prepared, 0).exact_array(acc, run, position).reshape(shape)

@@ -84,7 +84,7 @@ def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
         y = step.cache["work"].fast(run, x)
     except TooWide as problem:
         raise TooWide(f"{step.name} ({step.attributes['function']}): {problem}") from None
-    return y.astype(step.out_format.code_dtype, copy=False)
+    return y.astype(step.out_format.narrow_dtype, copy=False)
 
 
 LOOKUP = Op("lookup", shape, real, prepare, exact, fast)
@@ -243,6 +243,8 @@ class Reader:
         """Make the working form of a prepared table."""
         index, form = Index.of(step), step.in_format(0)
         entries, flags = step.prepared["entries"], step.prepared["flags"]
+        if step.datapath.scaler is None:
+            entries = entries.astype(step.out_format.narrow_dtype)
         where = None if index.slope is None else _indices(step, index)
         if where is not None and form.bits > COMPOSED:
             table = Table.of_places(entries, flags)
@@ -320,8 +322,7 @@ def _prepare_signs(step: Step) -> dict[str, Any]:
     slope = FUNCTIONS[function].complete(_parameters(step))["negative_slope"]
     if slope <= 0:
         raise DoesNotFit(
-            f"a scaler needs a positive slope below zero, not {float(slope)}; a slope of 0 is clamp(low=0), "
-            "a negative one needs a Lookup()"
+            f"a scaler needs a slope > 0, not {float(slope)}; 0 is clamp(low=0), a negative one needs a Lookup()"
         )
     unit, out = Operand.of(step.in_format(0).scale, step.in_format(0).zero_point).step, step.out_format
     made = {"rescale": (scaler.prepare((unit,), out.scale), scaler.prepare((unit, slope), out.scale))}
@@ -375,7 +376,7 @@ class Signs:
         signs = cls(operand, *rescales, _store(step, furthest), lowest=form.low)
         if form.bits <= COMPOSED and not draws(step.datapath):
             asked = signs.asked(np.arange(form.low, form.high + 1).reshape(-1, 1), Run())
-            codes = signs.store.fast(asked, Run(), lambda p: (p,), len(asked))
+            codes = signs.store.fast(asked, Run(), lambda p: (p,), len(asked)).astype(step.out_format.narrow_dtype)
             # A register acts on the numbers that it changes, and on no others.
             flags = np.where(codes == asked, 0, np.where(asked > signs.store.register.high, 1, -1)).astype(np.int8)
             signs.table, signs.numbers = Table.of_codes(form, codes[:, 0], flags[:, 0]), asked[:, 0]

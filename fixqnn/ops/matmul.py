@@ -60,7 +60,7 @@ def _run(step: Step, engine: str, run: Run, a: np.ndarray, b: np.ndarray) -> np.
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a = np.broadcast_to(a, (*lead, *a.shape[-2:]))
     b = np.broadcast_to(b, (*lead, *b.shape[-2:]))
-    y = np.empty((*lead, a.shape[-2], b.shape[-1]), object if engine == "exact" else step.out_format.code_dtype)
+    y = np.empty((*lead, a.shape[-2], b.shape[-1]), object if engine == "exact" else step.out_format.narrow_dtype)
     inner = int(np.prod(lead[1:]))
     for flat, index in enumerate(np.ndindex(*lead)):
         work = build(step, _layout(step, b[index]))

@@ -5,6 +5,7 @@ An average is a sum of codes with weights of one, then a scaler that knows the n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +17,7 @@ from fixqnn.errors import BadInput
 from fixqnn.events import Run
 from fixqnn.kernels.window import Window, window_of
 from fixqnn.ops.op import Op, Step
-from fixqnn.ops.sums import Layout, build, cached, datapath_of, prepare_sum
+from fixqnn.ops.sums import Layout, Sum, build, cached, datapath_of, prepare_sum
 
 Shape = tuple[int | None, ...]
 Pairs = Sequence[tuple[int, int]]
@@ -140,18 +141,29 @@ def adaptive_prepare(step: Step) -> dict[str, Any]:
     return {**made[0], "scaler": tuple(row for one in made for row in one["scaler"])}
 
 
+def _adaptive_works(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...], Sum]]:
+    """(output position, its bin, the sum over so many terms) for every position."""
+    if "bins" not in step.cache:
+        sums, works = {}, []
+        for index, where in _adaptive_parts(step):
+            terms = _bin_terms(where)
+            if terms not in sums:
+                rows = tuple(row for row in step.prepared["scaler"] if row[0] == terms)
+                one = replace(step, prepared={**step.prepared, "scaler": rows})
+                sums[terms] = build(one, _adaptive_layout(step, terms))
+            works.append((index, (slice(None), slice(None), *where), sums[terms]))
+        step.cache["bins"] = works
+    return step.cache["bins"]
+
+
 def _adaptive_run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    y = np.empty((*x.shape[:2], *step.attributes["output"]), object if engine == "exact" else np.int64)
-    for number, (index, where) in enumerate(_adaptive_parts(step)):
-        terms = _bin_terms(where)
-        if terms not in step.cache:
-            rows = tuple(row for row in step.prepared["scaler"] if row[0] == terms)
-            one = replace(step, prepared={**step.prepared, "scaler": rows})
-            step.cache[terms] = build(one, _adaptive_layout(step, terms))
+    dtype = object if engine == "exact" else step.out_format.narrow_dtype
+    y = np.empty((*x.shape[:2], *step.attributes["output"]), dtype)
+    for number, (index, where, work) in enumerate(_adaptive_works(step)):
         # every position draws its own random numbers
-        part = replace(run, seed=run.seed + (number << 32), events={})
-        rows = _in_order(step, x[(slice(None), slice(None), *where)], range(2, x.ndim))
-        y[(..., *index)] = getattr(step.cache[terms], engine)(rows, part)[:, :, 0]
+        part = Run(run.seed + (number << 32), run.stream, run.first_sample, threads=run.threads)
+        codes = getattr(work, engine)(_in_order(step, x[where], range(2, x.ndim)), part)
+        y[(..., *index)] = codes[:, :, 0]
         for name, events in part.events.items():
             first = events.first and replace(events.first, position=tuple(int(i) for i in index))
             run.note(name, events.record, events.below, events.above, first)
@@ -165,7 +177,7 @@ def adaptive_exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def adaptive_fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _adaptive_run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
+    return _adaptive_run(step, "fast", run, x)
 
 
 # -- mean over axes --------------------------------------------------------------------------------------------------
@@ -199,8 +211,9 @@ def _in_order(step: Step, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     order = datapath_of(step).order
     walked = sorted(axes, key=lambda a: order.index(names[a]) if names.get(a) in order else -1)
     kept = [i for i in range(1, x.ndim) if i not in axes]
-    lanes = int(np.prod([x.shape[i] for i in kept]))
-    return np.transpose(x, (0, *kept, *walked)).reshape(x.shape[0], lanes, 1, 1, -1)
+    lanes = math.prod(x.shape[i] for i in kept)
+    terms = math.prod(x.shape[i] for i in walked)
+    return x.transpose(0, *kept, *walked).reshape(x.shape[0], lanes, 1, 1, terms)
 
 
 # -- both engines ----------------------------------------------------------------------------------------------------
@@ -236,7 +249,7 @@ def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
 
 def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
     """Compute the same codes along the planned kernel path."""
-    return _run(step, "fast", run, x).astype(step.out_format.code_dtype, copy=False)
+    return _run(step, "fast", run, x).astype(step.out_format.narrow_dtype, copy=False)
 
 
 AVERAGE_POOL = Op("average_pool", shape, real, prepare, exact, fast, plan)

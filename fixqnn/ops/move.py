@@ -213,7 +213,7 @@ def mover(shape: Callable[..., Shape], real: Callable[..., np.ndarray], source: 
         attributes = dict(step.attributes)
         if "padding_code" in step.prepared:
             attributes["value"] = step.prepared["padding_code"]
-        return real(*codes, **attributes).astype(step.out_format.code_dtype, copy=False)
+        return real(*codes, **attributes).astype(step.out_format.narrow_dtype, copy=False)
 
     return Op(name, shape, real, prepare, exact, fast)
 

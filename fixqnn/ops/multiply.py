@@ -7,7 +7,7 @@ import numpy as np
 from fixqnn.ops.elementwise import exact, prepare
 from fixqnn.ops.layout import Shape, broadcast
 from fixqnn.ops.op import Op
-from fixqnn.ops.pair import fast
+from fixqnn.ops.remembered import fast
 
 
 def shape(a: Shape, b: Shape) -> Shape:

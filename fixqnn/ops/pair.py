@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -13,30 +13,17 @@ from fixqnn.arith.bind import BoundRegister
 from fixqnn.arith.fast import WIDEST
 from fixqnn.datapath import Register
 from fixqnn.errors import TooWide
-from fixqnn.events import Run, Witness
+from fixqnn.events import Run
 from fixqnn.format import Format
-from fixqnn.kernels.elementwise import EVENTS, Estimate, Keep, combine_floats, combine_whole, first_pair, look_up_pairs
+from fixqnn.kernels.elementwise import Estimate, Keep, combine_floats, combine_whole
 from fixqnn.kernels.rescale import Rescale
-from fixqnn.kernels.rescale_choice import width_of
 from fixqnn.kernels.rows import from_rows, rows_of
 from fixqnn.modes import Rounding
 from fixqnn.ops.elementwise import PLACES, in_floats, operands_of, register_of, rescale_of
-from fixqnn.ops.layout import lanes_of, position_of, positions_of
+from fixqnn.ops.layout import position_of, positions_of
 from fixqnn.ops.op import Step
 from fixqnn.rationals import exponent
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
-
-REMEMBERED = 16  # bits of both operands together up to which all pairs of codes are computed beforehand
-
-
-def fast(step: Step, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute the same codes on 64-bit arrays."""
-    try:
-        if "pair" not in step.cache:
-            step.cache["pair"] = Remembered.of(step, _build(step))
-        return step.cache["pair"].fast(run, a, b)
-    except TooWide as problem:
-        raise TooWide(f"{step.name} ({step.op.name}): {problem}") from None
 
 
 @dataclass
@@ -121,7 +108,7 @@ class Pair:
         position, positions = position_of(shape), positions_of(shape)
         if self.keep is not None:
             acc = self.keep.fast(acc, run, position, positions)
-        return from_rows(self.rescale.fast(acc, run, position, positions), shape)
+        return from_rows(self.rescale.fast(acc, run, position, positions, narrow=True), shape)
 
 
 @dataclass
@@ -149,7 +136,7 @@ class FloatPair:
             *map(align.dtype, constants), True if align.by == "divide" else None,
             {"add": 1, "subtract": -1, "multiply": 0}[self.step.op.name], total.reshape(-1),
         )  # fmt: skip
-        return from_rows(self.rescale.fast(total, run, position_of(shape), positions_of(shape)), shape)
+        return from_rows(self.rescale.fast(total, run, position_of(shape), positions_of(shape), narrow=True), shape)
 
 
 @dataclass
@@ -172,90 +159,10 @@ class EstimatedPair:
         if self.register is not None:
             none = np.zeros(acc.shape[1], np.int64)
             run.note(self.register.name, self.register.register, none, none)
-        return from_rows(self.store.fast(acc, run, position_of(shape), positions_of(shape)), shape)
+        return from_rows(self.store.fast(acc, run, position_of(shape), positions_of(shape), narrow=True), shape)
 
 
-@dataclass
-class Remembered:
-    """A pair of narrow formats as a table: what becomes of every two codes, and which registers act on them.
-
-    The table is filled, by the pair's own loops, as soon as as many outputs were computed without it: by then it is
-    cheaper. Every two codes stand in a channel of their own while it is filled, so that events come out by pair.
-    """
-
-    pair: Pair | FloatPair | EstimatedPair
-    formats: tuple[Format, Format]
-    out: Format
-    missing: int | None  # outputs that come without a table before it is filled; None: there will be none
-    table: np.ndarray | None = None
-    counters: int = 0
-
-    @classmethod
-    def of(cls, step: Step, pair: Pair | FloatPair | EstimatedPair) -> Remembered:
-        """Make the working form of a step."""
-        formats = step.in_format(0), step.in_format(1)
-        narrow = sum(f.bits for f in formats) <= REMEMBERED and step.out_format.bits < 32 - EVENTS
-        datapath = step.datapath
-        random = draws(datapath.scaler) or draws(datapath.align) or draws(datapath.register)
-        return cls(pair, formats, step.out_format, 1 << REMEMBERED if narrow and not random else None)
-
-    def fast(self, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Output codes."""
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        if self.missing is not None and self.table is None:
-            self.missing -= math.prod(shape)
-            if self.missing <= 0:
-                self._fill()
-        if self.table is None or not math.prod(shape):
-            return self.pair.fast(run, a, b).astype(self.out.code_dtype, copy=False)
-        flat = self.counters == 0 and a.shape == b.shape and a.flags.c_contiguous and b.flags.c_contiguous
-        left, right = (a, b) if flat else (rows_of(np.broadcast_to(v, shape)) for v in (a, b))
-        codes, channels = np.empty(left.shape, self.out.code_dtype), lanes_of(shape)
-        counts = np.zeros((self.counters, width_of(channels)), np.int32)
-        look_up_pairs(left.reshape(-1), right.reshape(-1), *self._places, self.table, codes.reshape(-1), counts)
-        counts = counts.reshape(self.counters, width_of(channels) // channels, channels).sum(axis=1, dtype=np.int64)
-        none = np.zeros(channels, np.int64)
-        for i, (name, register) in enumerate(self.pair.registers):
-            below, above = counts[2 * i : 2 * i + 2] if 2 * i < self.counters else (none, none)
-            first = None
-            if (below.any() or above.any()) and not run.has_witness(name):
-                first = self._witness(run, name, i, left, right, shape)
-            run.note(name, register, below, above, first)
-        return codes if flat else from_rows(codes, shape)
-
-    @property
-    def _places(self) -> tuple[int, int, int]:
-        """Smallest codes, and how many codes the second operand has."""
-        first, second = self.formats
-        return first.low, second.low, second.high - second.low + 1
-
-    def _fill(self) -> None:
-        first, second = (np.arange(f.low, f.high + 1) for f in self.formats)
-        a, b = (v.reshape(1, -1) for v in np.meshgrid(first, second, indexing="ij"))
-        run = Run()
-        entries = self.pair.fast(run, a, b).reshape(-1).astype(np.int64) << EVENTS
-        for i, (name, _) in enumerate(self.pair.registers):
-            events = run.events[name]
-            entries |= (events.below << (2 * i)) | (events.above << (2 * i + 1))
-            if events.count:
-                self.counters = 2 * i + 2
-        self.table = entries.astype(np.int32)
-
-    def _witness(self, run: Run, name: str, which: int, left: np.ndarray, right: np.ndarray, shape: Any) -> Witness:
-        """The first event: the first pair in order whose entry has one of the register's bits, computed once more."""
-        row, channel = first_pair(left, right, *self._places, self.table, 3 << (2 * which))
-        alone = Run()
-        self.pair.fast(alone, left[row, channel].reshape(1, 1), right[row, channel].reshape(1, 1))
-        sample, place = divmod(row, positions_of(shape))
-        return replace(
-            alone.events[name].first,
-            sample=run.first_sample + sample,
-            position=position_of(shape)(place),
-            channel=channel,
-        )
-
-
-def _build(step: Step) -> Pair | FloatPair | EstimatedPair:
+def build(step: Step) -> Pair | FloatPair | EstimatedPair:
     """Make the working form; TooWide where 62 bits do not carry it.
 
     A sum that is rounded once by a ratio that is no power of two is estimated: that is faster than dividing.
@@ -342,17 +249,24 @@ def _roundable_at_once(step: Step, keep: Keep | None) -> bool:
     return datapath.scaler.rounding is not Rounding.stochastic
 
 
-def _estimated(step: Step, keep: Keep | None) -> EstimatedPair:
-    scaler, out = step.datapath.scaler, step.out_format
-    formats, operands = (step.in_format(0), step.in_format(1)), operands_of(step)
+def line_of(step: Step) -> tuple[Fraction, Fraction, Fraction, int]:
+    """(left, right, offset, zero): a sum or difference, in steps of the output, is left·a + right·b + offset + zero."""
+    out, operands = step.out_format, operands_of(step)
     signs = (1, -1 if step.op.name == "subtract" else 1)
     slopes = [o.scale * o.step / out.scale * sign for o, sign in zip(operands, signs, strict=True)]
     zero = Fraction(out.zero_point)
     whole = int(zero) if zero.denominator == 1 else 0
     offset = zero - whole - sum(o.offset * o.step / out.scale * sign for o, sign in zip(operands, signs, strict=True))
-    bottom = math.lcm(*(v.denominator for v in (*slopes, offset)))
+    return (*slopes, offset, whole)
+
+
+def _estimated(step: Step, keep: Keep | None) -> EstimatedPair:
+    scaler, out = step.datapath.scaler, step.out_format
+    formats = step.in_format(0), step.in_format(1)
+    *numbers, whole = line_of(step)
+    bottom = math.lcm(*(v.denominator for v in numbers))
     estimate = Estimate(
-        int(slopes[0] * bottom), int(slopes[1] * bottom), int(offset * bottom), bottom,
+        *(int(v * bottom) for v in numbers), bottom,
         formats[0].low, formats[0].high, formats[1].low, formats[1].high, scaler.rounding,
     )  # fmt: skip
     store = Rescale(Shift(overflow=scaler.overflow), (0,), out, int(estimate.reach) + 2, whole)

@@ -55,7 +55,7 @@ def fast(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
         if "rescale" not in step.cache:
             step.cache["rescale"] = _rescale(step, step.prepared)
         acc = operands(_operand(step), step.cache["rescale"].bound, x)
-        y = step.cache["rescale"].fast(rows_of(acc), run, position_of(x.shape), positions_of(x.shape))
+        y = step.cache["rescale"].fast(rows_of(acc), run, position_of(x.shape), positions_of(x.shape), narrow=True)
     except TooWide as problem:
         raise TooWide(f"{step.name} (requantize): {problem}") from None
     return from_rows(y, x.shape)

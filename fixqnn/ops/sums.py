@@ -211,20 +211,34 @@ class Sum:
 
     def fast(self, x: np.ndarray, run: Run) -> np.ndarray:
         """Codes (samples, channels, d, h, w) → codes (samples, outputs, positions), channels last in memory."""
-        acc, positions = self.contraction.sum(x, run), self.contraction.window.positions
-        if self.xnor_terms:
-            acc = 2 * acc - self.xnor_terms
-        position = self.contraction.position
+        positions, outputs = self.contraction.window.positions, self.contraction.outputs
+        position, rescale = self.contraction.position, self.rescales[0][1]
+        codes = np.empty((len(x) * positions, outputs), rescale.out.narrow_dtype)
+        first_row = run.first_sample * positions
+        found: list[int] = []  # parts of rows in which the output register acted; threads only ever add to it
+
+        def finish(acc: np.ndarray, row: int) -> Any:
+            if self.xnor_terms:
+                acc = 2 * acc - self.xnor_terms
+            if len(self.rescales) > 1:
+                return acc.copy()
+            seek = all(row < earlier for earlier in found)
+            stored = rescale.store(acc, codes[row : row + len(acc)], run, first_row + row, seek)
+            if stored.first is not None:
+                found.append(row)
+            return stored
+
+        made = self.contraction.sum(x, run, finish)
         if len(self.rescales) == 1:
-            codes = self.rescales[0][1].fast(acc, run, position, positions)
-        else:
-            codes = np.empty(acc.shape, self.rescales[0][1].out.code_dtype)
-            by_place, target = (a.reshape(-1, positions, acc.shape[1]) for a in (acc, codes))
-            for where, rescale in self.rescales:
-                part = np.ascontiguousarray(by_place[:, where]).reshape(-1, acc.shape[1])
-                found = rescale.fast(part, run, lambda p, where=where: position(int(where[p])), len(where))
-                target[:, where] = found.reshape(-1, len(where), acc.shape[1])
-        return from_rows(codes, (len(x), acc.shape[1], positions))
+            rescale.note(run, made, position, positions)
+        elif made:
+            acc = np.concatenate(made).reshape(-1, positions, outputs)
+            target = codes.reshape(acc.shape)
+            for where, one in self.rescales:
+                part = np.ascontiguousarray(acc[:, where]).reshape(-1, outputs)
+                some = one.fast(part, run, lambda p, where=where: position(int(where[p])), len(where), narrow=True)
+                target[:, where] = some.reshape(-1, len(where), outputs)
+        return from_rows(codes, (len(x), outputs, positions))
 
     def exact(self, x: np.ndarray, run: Run) -> np.ndarray:
         """Compute the same on Python integers, by the definition."""
@@ -284,16 +298,21 @@ def cached(step: Step, layout: Callable[[Step], Layout]) -> Sum:
 
 
 def _weight_operands(layout: Layout) -> np.ndarray:
+    """Weights less their zero points, in the narrowest type: they stay in memory as long as the program."""
     if layout.w_format is None:
-        return layout.w.astype(np.int64)
-    w = layout.w.astype(object if layout.w_format.bits > 62 else np.int64)
-    groups, outputs = w.shape[:2]
+        return layout.w.astype(np.int8)
+    w, (groups, outputs) = layout.w.astype(object if layout.w_format.bits > 62 else np.int64), layout.w.shape[:2]
     pairs = [Operand.of(s, z) for s, z in layout.w_scales]
     scale = np.array([p.scale for p in pairs], w.dtype)
     offset = np.array([p.offset for p in pairs], w.dtype)
     if len(pairs) > 1:
         scale, offset = (v.reshape(groups, outputs, 1, 1, 1, 1) for v in (scale, offset))
-    return w * scale - offset
+    w = w * scale - offset
+    if w.dtype == object:
+        return w
+    low, high = w.min(initial=0), w.max(initial=0)
+    fits = (t for t in (np.int8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    return w.astype(next(fits, np.int64))
 
 
 def _fold(step: Step, w: np.ndarray, bias: tuple[int, ...], zero_point: int, window: Window) -> tuple[int, ...]:

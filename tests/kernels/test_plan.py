@@ -97,21 +97,15 @@ def test_words_against_words():
 
 def test_limbs():
     wide = Register(60)
-    plan = chosen([32767] * 300, 0, 32639, wide)
-    assert (plan.path, plan.limbs) == ("sum/limbs", (2, 1))
-    assert "inputs of [0, 32640] leave [-32768, 32639]" in refusal([32767] * 300, 0, 32640, wide, "sum/limbs")
-    # sums of the low limb reach −128·32639·n: n = 514 still fits 32 bits, 515 does not
-    assert chosen([32639] * 514, 0, 32639, wide, "sum/limbs").limbs == (2, 1)
-    assert chosen([32639] * 515, 0, 32639, wide, "sum/limbs").limbs == (2, 2)
-    assert 128 * 32639 * 514 < 1 << 31 < 128 * 32639 * 515
-    assert "weights of [0, 32640] leave" in refusal([32640] * 515, 0, 32639, wide, "sum/limbs")
-    # −128 · −32768 · 512 is 2^31, one too many
-    assert chosen([-32768] * 511, -32768, 32639, wide, "sum/limbs").limbs == (2, 1)
-    assert chosen([-32768] * 512, -32768, 32639, wide, "sum/limbs").limbs == (2, 2)
-    # a product of two limbs is at most 2^14, so 2^17 of them are one too many
-    many = [32639] * (1 << 17)
-    assert chosen(many[1:], 0, 32639, wide, "sum/limbs").limbs == (2, 2)
-    assert "products of two limbs reach ±2147483648" in refusal(many, 0, 32639, wide, "sum/limbs")
+    plan = chosen([32767] * 300, 0, 32767, wide)
+    assert (plan.path, plan.limbs) == ("sum/limbs", 2)
+    assert "inputs of [0, 32768] leave [-32768, 32767]" in refusal([32767] * 300, 0, 32768, wide, "sum/limbs")
+    # 64 terms are the shortest block of whole inputs: 1024·32768·64 is 2^31, one too many
+    assert chosen([-32768] * 300, 0, 1023, wide, "sum/limbs").limbs == 1
+    assert chosen([-32768] * 300, 0, 1023, wide, "sum/limbs").block == ((1 << 31) - 1) // (1023 * 32768) == 64
+    assert chosen([-32768] * 300, 0, 1024, wide, "sum/limbs").limbs == 2
+    # a limb of −128 or 128 times −32768: 512 of them are 2^31, one too many
+    assert chosen([-32768] * 600, -32768, 32767, wide, "sum/limbs").block == 511
 
 
 @pytest.mark.parametrize(("path", "bits", "kind"), [("sum/float32", 24, np.float32), ("sum/float64", 53, np.float64)])
@@ -159,7 +153,7 @@ def test_what_the_lane_clamps_needs_room_for_a_trace():
 
 
 def test_any_lanes_hold_31_bits_and_a_sign():
-    register = Register(17, "wrap", drop=13)
+    register = Register(17, "wrap", rounding="half_even", drop=13)
     assert chosen([32767], 0, 32767, register, "lanes32").lanes == Lanes(
         "any32", 0, 0, 13, rounding="sum", drop=13, mode=register.rounding
     )
@@ -176,8 +170,17 @@ def test_any_lanes_hold_31_bits_and_a_sign():
 
 def test_any_lanes_have_room_for_what_rounding_adds():
     # 2^30 for the register, 2^30 − 2^16 + 1 for a product, and 2^15 or 2^17 for rounding up
-    assert chosen([32767], 0, 32767, Register(16, "wrap", rounding="ceil", drop=15), "lanes32").lanes.form == "any32"
-    assert "past 32 bits" in refusal([32767], 0, 32767, Register(14, "wrap", rounding="ceil", drop=17), "lanes32")
+    up = {"overflow": "wrap", "rounding": "half_away"}
+    assert chosen([32767], 0, 32767, Register(16, **up, drop=15), "lanes32").lanes.form == "any32"
+    assert "past 32 bits" in refusal([32767], 0, 32767, Register(14, **up, drop=17), "lanes32")
+    # a product rounded by itself: 2^30 − 2^16 + 1 and 2^30 for rounding up, or 2^30 twice, which is one too many
+    alone = Register(14, "wrap", rounding="ceil", drop=30)
+    assert chosen([32767], 0, 32767, alone, "lanes32").lanes == Lanes(
+        "any32", rounding="term", drop=30, mode=alone.rounding
+    )
+    assert "past 32 bits" in refusal([-32768], -32768, 0, alone, "lanes32")
+    # what is left of it meets the register at the register's own scale: 2^30 + 2^29 + 1
+    assert chosen([-32768], -32768, 0, Register(31, "wrap", drop=1), "lanes32").lanes.rounding == "term"
     # without a rounding the sum is all there is: 2^30 + 2^30 is one too many
     assert "ask for ±2147483648" in refusal([-32768], -32768, 0, Register(31, "wrap"), "lanes32")
     assert chosen([-32767], -32768, 0, Register(31, "wrap"), "lanes32").lanes.form == "any32"
@@ -197,7 +200,7 @@ def test_a_register_with_a_finer_step_takes_scaled_products():
     assert chosen(w, 0, 99, Register(20, "wrap"), "lanes32", product=finer).lanes == Lanes("any32", 0, 3)
     assert "may leave product (12 bits)" in refusal(w, 0, 99, Register(20), "lanes32", product=replace(finer, bits=12))
     rounding = Register(12, drop=3)
-    assert chosen(w, 0, 99, Register(20), "lanes32", product=rounding).lanes.rounding == "product"
+    assert chosen(w, 0, 99, Register(20), "lanes32", product=rounding).lanes.rounding == "term"
     assert "both product and sum[0] move" in refusal(w, 0, 99, Register(20, frac=0), "lanes32", product=rounding)
 
 
@@ -205,9 +208,104 @@ def test_a_register_with_a_finer_step_takes_scaled_products():
 def test_a_rounding_product_register_must_not_overflow(rounding, top):
     product = Register(6, rounding=rounding, drop=3)
     plan = chosen([1, 1], 0, top, Register(8), "lanes32", product=product)
-    assert plan.lanes == Lanes("any32", 0, 0, 3, rounding="product", drop=3, mode=product.rounding)
+    assert plan.lanes == Lanes("any32", rounding="term", drop=3, mode=product.rounding)
     assert "may leave product (6 bits)" in refusal([1, 1], 0, top + 1, Register(8), "lanes32", product=product)
     assert keep(top + 1, 3, product)[1] == 32
+
+
+HALF_UP, FLOOR = ({"rounding": r} for r in ("half_up", "floor"))
+
+
+def high(w, low, high, register, product=None):
+    """Lanes of a rounded product, or what they fall back to."""
+    return chosen(w, low, high, register, "lanes32", product=product).lanes
+
+
+def test_the_high_half_of_a_scaled_product_is_a_rounded_product():
+    w = [100, -100] * 9
+    for mode, x_shift in (("half_up", 3), ("floor", 4)):
+        rounding = Register(20, rounding=mode, drop=4)
+        want = Lanes("high32", x_shift, 8, 12, rounding="term", drop=4, mode=rounding.rounding)
+        assert high(w, -128, 127, Register(20), rounding) == want
+        assert high(w, -128, 127, rounding) == want  # floor((2^s · total + p) / 2^s) = total + floor(p / 2^s)
+        assert all(
+            keep((total << 4) + p, 4, rounding)[1] == total + keep(p, 4, rounding)[1]
+            for total in range(-3, 4)
+            for p in range(-40, 40)
+        )
+    assert high(w, -128, 127, Register(20, rounding="ceil", drop=4)).form == "any32"
+    assert high(w, -128, 127, Register(20, "wrap", drop=4)).form == "any32"
+    assert high(w, -128, 127, Register(20, "saturate_symmetric", drop=4)).form == "any32"
+    even = Register(20, rounding="half_even", drop=4)
+    assert high(w, -128, 127, even).rounding == "sum"  # the even one of two is not told by the product alone
+    assert keep((1 << 4) + 8, 4, even)[1] != 1 + keep(8, 4, even)[1]
+
+
+def test_a_rounded_product_is_shifted_by_a_factor_of_16_bits_and_leaves_room_for_a_trace():
+    forms = {bits: high([100] * 9, -128, 127, Register(bits, drop=4)).form for bits in (17, 18, 30, 31)}
+    assert forms == {17: "any32", 18: "high32", 30: "high32", 31: "any32"}
+    assert wrapped(1 << 15, 16) == -(1 << 15)  # what a register of 17 bits would multiply by
+
+
+def test_the_lowest_product_is_not_rounded_half_up_to_16_bits():
+    w, rounding = [-16384] * 9, Register(20, **HALF_UP, drop=13)
+    assert high(w, -16384, 16383, rounding).form == "any32"  # scaled, both are −2^15, which would round to 2^15
+    assert keep(16384 * 16384, 13, rounding)[1] == 1 << 15
+    assert high(w, -16383, 16383, rounding) == Lanes(
+        "high32", 1, 1, 12, rounding="term", drop=13, mode=rounding.rounding
+    )
+    assert high(w, -16384, 16383, replace(rounding, rounding="floor")).form == "any32"  # 2^3 in all is a bit too much
+    assert high(w, -16384, 16383, Register(20, **FLOOR, drop=14)).form == "high32"
+
+
+def test_no_more_is_dropped_than_the_multiplier_drops():
+    w = [30000] * 9
+    for mode, most in ((FLOOR, 16), (HALF_UP, 15)):
+        assert high(w, -30000, 30000, Register(18, **mode, drop=most)).form == "high32"
+        assert high(w, -30000, 30000, Register(18, **mode, drop=most + 1)).form == "any32"
+    assert high([15000] * 9, -15000, 15000, Register(18, drop=14)).form == "high32"
+    assert high([15000] * 9, -15000, 16384, Register(18, drop=14)).form == "any32"  # scaled it is 2^15
+    assert wrapped(16384 << 1, 16) == -(1 << 15)
+
+
+def test_a_product_that_may_overflow_after_rounding_is_no_high_half():
+    product = Register(10, **HALF_UP, drop=4)
+    assert high([64], 0, 127, Register(20), product).form == "high32"  # 508
+    assert "may leave product" in refusal([64], 0, 128, Register(20), "lanes32", product=product)
+    assert keep(64 * 128, 4, product) == (511, 512)
+
+
+def test_totals_of_an_inert_stage_enter_the_next_one():
+    w = [7, -7] * 20
+    for bits, level in ((10, 1), (9, 0)):  # 8 · 7 · 9 = 504 fits 10 bits, in tiles of 16
+        plan = chosen(w, 0, 9, (Stage(Register(bits), 16), Stage(Register(11))), "lanes32")
+        assert (plan.level, plan.lanes.form) == (level, "any32" if level else "saturate32")
+    reason = chosen(w, 0, 9, (Stage(Register(10), 16), Stage(Register(9)))).reason
+    assert reason == "9-bit sum[1] saturates at every addition of an exact total of sum[0]: 32-bit lanes"
+
+
+def test_totals_leave_32_bits_with_the_register_by_one():
+    tiles = Stage(Register(32), 4), Stage(Register(31), 2), Stage(Register(40))
+    w = [1 << 14, 1 << 14, 1 << 14, (1 << 14) - 1]
+    assert chosen(w * 4, 0, 1 << 14, tiles, "lanes32").level == 1  # 2^30 for the register, 2^30 − 2^14 for a total
+    text = refusal([1 << 14] * 16, 0, 1 << 14, tiles, "lanes32")
+    assert "sum[1] (31 bits) plus a term may ask for ±2147483648, past 32 bits" in text
+
+
+def test_a_late_bias_bars_the_outermost_stage_only():
+    w = [7, -7] * 20
+    two = (Stage(Register(10), 16), Stage(Register(11)))
+    inner = (two[0], replace(two[1], size=3))
+    assert chosen(w, 0, 9, two, "lanes32", bias=(3,)).level == 1
+    assert chosen(w, 0, 9, two, "lanes32", bias=(3,), at="last").level == 0
+    assert chosen(w, 0, 9, (*inner, Stage(Register(20))), "lanes32", bias=(3,), at="last").level == 1
+
+
+def test_a_stage_of_totals_is_watched_where_a_block_of_terms_is_small():
+    w = [1, -1] * 512
+    for bits, path in ((14, "certified"), (13, "lanes32")):  # four tiles of 16 terms may move it by 32 · 100
+        plan = chosen(w, 0, 100, (Stage(Register(12), 16), Stage(Register(bits))))
+        assert (plan.path, plan.level, plan.watched) == (path, 1, True)
 
 
 def test_random_numbers_and_late_biases_are_left_to_the_wide_path():
@@ -229,8 +327,11 @@ def test_a_certificate_is_sought_where_a_block_is_small_against_the_register():
     assert plan.watched
     assert plan.lanes == Lanes("saturate32", 2, 14, 16)
     assert plan.counting == Lanes("any32")
-    rounded = (Stage(Register(30), 64), Stage(Register(16, drop=3)))
-    assert not chosen(w, 0, 255, rounded).watched
+    # totals of an inert stage go on in 64 bits only where no lanes can follow the next one
+    for bits, path, level in ((28, "lanes32", 1), (29, "certified", 0)):  # 2^27 · 8, a total and a half, or twice that
+        rounded = (Stage(Register(30), 64), Stage(Register(bits, rounding="half_even", drop=3)))
+        plan = chosen(w, 0, 255, rounded)
+        assert (plan.path, plan.level, plan.watched) == (path, level, path == "lanes32")
     assert "past 32 bits" in refusal([32767] * 9, 0, 32767, Register(20), "certified")
     assert "sum[0] moves by 2 bits" in refusal(w, 0, 255, Register(12, drop=2), "certified")
 

@@ -9,14 +9,14 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from fixqnn.arith.bind import BoundSum
+from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add, add_up, keep, round_shift
 from fixqnn.datapath import Register, Stage
 from fixqnn.errors import BadInput, TooWide
 from fixqnn.kernels.extent import BLOCK, Extent, extent
 from fixqnn.kernels.lanes import INT16, INT32, Lanes
 from fixqnn.kernels.plan import PATHS, Plan, choose
-from fixqnn.modes import Overflow, fit
+from fixqnn.modes import Overflow, Rounding, fit
 from tests.kernels.planning import Channels, bound_of, reach_of, runs_of, wrapped
 from tests.strategies import roundings
 
@@ -86,6 +86,9 @@ registers = st.builds(Register, st.integers(3, 34), modes, st.sampled_from([True
 finer = st.builds(Register, st.integers(8, 34), modes, frac=st.integers(-2, 4))
 plain = st.builds(Register, st.integers(3, 34), st.sampled_from(["saturate", "forbid", "wrap", "saturate_symmetric"]))
 narrow = st.builds(Register, st.integers(6, 20), st.sampled_from(["saturate", "forbid"]))
+rounded = st.builds(
+    Register, st.integers(12, 31), rounding=st.sampled_from(["floor", "half_up"]), drop=st.integers(1, 17)
+)
 X_RANGES = [(0, 255), (-128, 127), (-1, 254), (0, 15), (-8, 7), (0, 1), (3, 9), (-32768, 32639), (-32768, 32767), (0, 65535),
             (-128, 128), (-1000, 90000)]  # fmt: skip
 W_RANGES = [(-128, 127), (-8, 7), (-1, 1), (0, 3), (-127, 128), (-32768, 32639), (-32768, 32767), (-40000, 2)]
@@ -101,11 +104,13 @@ def problems(draw: Any) -> tuple[np.ndarray, tuple[int, int], BoundSum, Channels
     w = random.integers(low, high, (2, terms), endpoint=True)
     if draw(st.booleans()):
         w[0] = random.choice([low, high], terms)
-    inner = draw(st.one_of(narrow, narrow, plain, registers, finer))
+    inner = draw(st.one_of(narrow, narrow, plain, registers, finer, rounded))
     stages: tuple[Stage, ...] = (Stage(inner),)
     if draw(st.booleans()):
         stages = (Stage(inner, draw(st.integers(1, 80))), Stage(draw(st.one_of(plain, registers))))
-    product = draw(st.one_of(registers, finer)) if draw(st.integers(0, 3)) == 0 else None
+        if draw(st.booleans()):
+            stages = (Stage(Register(34), draw(st.integers(1, 20))), *stages)
+    product = draw(st.one_of(registers, finer, rounded)) if draw(st.integers(0, 3)) == 0 else None
     bias = tuple(random.integers(-300, 300, 2).tolist()) if draw(st.booleans()) else ()
     ratio = draw(st.sampled_from([0, 0, 3, -2])) if bias else 0
     return w, x_range, bound_of(stages, terms, draw(st.sampled_from(["first", "last"])), product, ratio), bias
@@ -130,7 +135,7 @@ def test_every_plan_that_is_handed_out_keeps_its_word(problem):
             plan = choose(reach, bound, bias, terms, path)
         except (BadInput, TooWide):
             continue
-        event(f"{path} {plan.lanes.form if plan.lanes else ''} {plan.watched}")
+        event(f"{path} {plan.lanes.form if plan.lanes else ''} {plan.watched} {plan.level}")
         for x in inputs_for(w, low, high):
             for channel, row in enumerate(w.tolist()):
                 b = bias[channel] if bias else None
@@ -150,30 +155,38 @@ def check(plan: Plan, reach: Extent, bound: BoundSum, x: list[int], w: list[int]
         assert summed(plan, reach, x, w, start) == want
     if plan.path not in ("certified", "lanes16", "lanes32"):
         return
-    for run in runs_of(bound, len(x))[0]:
-        start = keep(bias, bound.bias_register.drop, bound.bias_register.register)[0] if alone(bound, bias) else 0
-        xs, ws = [x[k] for k in run], [w[k] for k in run]
-        held, acted = stepwise(bound, xs, ws, start)
+    runs = runs_of(bound, len(x))
+    inert = [place.name for stage in bound.stages[: plan.level] for place in (stage.register, stage.out) if place]
+    assert not any(place in (*inert, "product" if plan.level else "") for place, _ in events)
+    for run in runs[plan.level]:
+        start = keep(bias, bound.bias_register.drop, bound.bias_register.register)[0] if alone(plan, bound, bias) else 0
+        groups = [g for g in runs[plan.level - 1] if g[0] in run] if plan.level else [[k] for k in run]
+        terms = [[(x[k], w[k]) for k in group] for group in groups]
+        held, acted = stepwise(plan, bound, terms, start)
         if plan.path == "certified":
-            running = list(itertools.accumulate((a * b for a, b in zip(xs, ws, strict=True)), initial=start))
+            products = [a * b for term in terms for a, b in term]
+            running = list(itertools.accumulate(products, initial=start))
             assert INT32[0] <= min(running) <= max(running) <= INT32[1]
-            assert all(abs(p - running[k // BLOCK * BLOCK]) <= reach.block for k, p in enumerate(running))
+            if not plan.level:
+                assert all(abs(p - running[k // BLOCK * BLOCK]) <= reach.block for k, p in enumerate(running))
             assert plan.watched or not acted
             assert acted or running[-1] == held
-        for lanes in filter(None, (plan.lanes, plan.counting)):
-            assert in_lanes(lanes, bound, xs, ws, start) == (held, acted)
+        for lanes in filter(None, (plan.lanes, plan.by_channel, plan.counting)):
+            assert in_lanes(lanes, bound.stages[plan.level].register, terms, start) == (held, acted)
 
 
-def alone(bound: BoundSum, bias: int | None) -> bool:
-    return bias is not None and len(bound.stages) == 1
+def alone(plan: Plan, bound: BoundSum, bias: int | None) -> bool:
+    return bias is not None and plan.level == len(bound.stages) - 1
 
 
-def stepwise(bound: BoundSum, x: list[int], w: list[int], total: int) -> tuple[int, bool]:
-    """Content of the inner register after one of its runs, and whether it ever acted."""
+def stepwise(plan: Plan, bound: BoundSum, terms: list[list[tuple[int, int]]], total: int) -> tuple[int, bool]:
+    """Content of the register that is followed after one of its runs, and whether it ever acted."""
     acted = False
-    for a, b in zip(x, w, strict=True):
-        number = keep(a * b, bound.product.drop, bound.product.register)[0] if bound.product else a * b
-        total, asked = add(total, number, bound.stages[0].register)
+    for term in terms:
+        number = sum(a * b for a, b in term)
+        if bound.product and not plan.level:
+            number = keep(number, bound.product.drop, bound.product.register)[0]
+        total, asked = add(total, number, bound.stages[plan.level].register)
         acted |= total != asked
     return total, acted
 
@@ -209,42 +222,48 @@ def split(values: list[int]) -> tuple[list[int], list[int]]:
     """High and low limbs: 256·h + l with l in [−128, 127]."""
     low = [(v + 128) % 256 - 128 for v in values]
     high = [(v - part) // 256 for v, part in zip(values, low, strict=True)]
-    within((-128, 127), *high, *low)
+    within((-128, 128), *high, *low)
     return high, low
 
 
 def limbs(plan: Plan, x: list[int], w: list[int]) -> int:
     total = 0
-    weights = [(8, 0), split(w)] if plan.limbs == (2, 2) else None
-    for shift, part in zip((8, 0), split(x), strict=True):
-        for more, factors in zip(*weights, strict=True) if weights else [(0, w)]:
-            within(INT16, *part, *factors)
-            piece = sum(a * b for a, b in zip(part, factors, strict=True))
+    for shift, part in zip((8, 0), split(x), strict=True) if plan.limbs == 2 else [(0, x)]:
+        within(INT16, *part, *w)
+        for k in range(0, len(w), plan.block):
+            piece = sum(a * b for a, b in zip(part[k : k + plan.block], w[k : k + plan.block], strict=True))
             within(INT32, piece)
-            total += piece << (shift + more)
+            total += piece << shift
     within((-(1 << 62), 1 << 62), total)
     return total
 
 
-def in_lanes(lanes: Lanes, bound: BoundSum, x: list[int], w: list[int], start: int) -> tuple[int, bool]:
+def in_lanes(lanes: Lanes, place: BoundRegister, terms: list[list[tuple[int, int]]], start: int) -> tuple[int, bool]:
     """One run in a lane, and whether an event left its trace there."""
     bits = 16 if lanes.form == "saturate16" else 32
     limits = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    place, acted = bound.stages[0].register, False
+    acted = False
     mask = 0 if lanes.form == "any32" else (1 << lanes.spare) - 1
     total = (start << lanes.spare) + (mask & 1)
-    for a, b in zip(x, w, strict=True):
-        a, b = a << lanes.x_shift, b << lanes.w_shift
-        within(INT16, a, b)
-        product = wrapped(a * b * (1 + lanes.doubled), 32)  # pairs of products, modulo 2^32
+    for term in terms:
+        factors = [(a << lanes.x_shift, b << lanes.w_shift) for a, b in term]
+        for pair in factors:
+            within(INT16, *pair)
+        product = wrapped(sum(a * b for a, b in factors) * (1 + lanes.doubled), 32)  # pairs of products, modulo 2^32
+        if lanes.form == "high32":
+            half_up = lanes.mode is Rounding.half_up
+            high = (product + (1 << 14)) >> 15 if half_up else product >> 16
+            within(INT16, high, 1 << lanes.spare)
+            product = high << lanes.spare
         if lanes.form != "any32":
+            assert len(term) == 1
             total = min(max(total + (wrapped(product, bits)), limits[0]), limits[1])
             continue
-        if lanes.rounding == "product":
-            within(INT32, product + (1 << lanes.drop))
-            product = round_shift(product, lanes.drop, lanes.mode) << lanes.drop
+        if lanes.rounding == "term":
+            within(INT32, product - (1 << lanes.drop), product + (1 << lanes.drop))
+            product = round_shift(product, lanes.drop, lanes.mode)
         asked = total + product
-        within(INT32, asked, asked + (1 << lanes.drop))
+        within(INT32, asked, asked + (1 << lanes.drop if lanes.rounding == "sum" else 0))
         if lanes.rounding == "sum":
             asked = round_shift(asked, lanes.drop, lanes.mode) << lanes.drop
         register = place.register

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fixqnn.datapath import Elementwise, Register
 from fixqnn.errors import BadInput, DoesNotFit, TooWide
+from fixqnn.events import Run
 from fixqnn.format import Format, affine, binary, fixed
 from fixqnn.modes import Overflow, Rounding, round_quotient
 from fixqnn.ops import OPS
@@ -222,6 +223,44 @@ def test_a_table_of_all_pairs_says_what_the_loops_say(data, op, shapes, seed):
     if left.ndim > 2 and left.shape == right.shape:  # channels last in memory
         last = [np.moveaxis(np.ascontiguousarray(np.moveaxis(v, 1, -1)), -1, 1) for v in (left, right)]
         twins(step, *last, first_sample=3)
+
+
+@pytest.mark.parametrize("op", ["add", "subtract"])
+@pytest.mark.parametrize(
+    ("scaler", "out", "straight"),
+    [
+        (Exact(), fixed(5, 3), True),
+        (Exact(), affine(5, 0.071, 2), True),
+        (Exact(), affine(5, 0.3, 2), False),  # ties that no float hits
+        (Shift("floor"), fixed(5, 1), True),
+        (Shift("ceil"), fixed(5, 1), True),
+        (Shift("half_up"), fixed(5, 1), True),
+        (Shift("half_down"), fixed(5, 1), True),
+        (Float(), affine(5, 0.071), True),
+        (Shift("half_even", "saturate_symmetric"), fixed(5, 3), True),
+        (Shift("half_away"), fixed(5, 1), False),
+        (Shift("half_even", "wrap"), fixed(5, 3), False),
+    ],
+)
+def test_a_line_in_floats_stands_for_the_table_where_every_pair_comes_out_alike(op, scaler, out, straight):
+    formats_ = fixed(5, 3), Format(5, False, Fraction(1, 4), 7)
+    step = make_step(OPS[op], formats_, out, [(None, 1)] * 2, Elementwise(scaler, "finest"))
+    codes = np.meshgrid(*(np.arange(f.low, f.high + 1) for f in formats_))
+    step.op.fast(step, Run(), np.zeros((1, 1), np.int8), np.zeros((1, 1), np.uint8))
+    step.cache["pair"].missing = 1
+    twins(step, *(c.reshape(-1, 1) for c in codes), first_sample=3)
+    assert (step.cache["pair"].line is not None) == straight
+
+
+def test_a_line_whose_inner_register_acts_is_refused():
+    datapath = Elementwise(Exact(), "finest", register=Register(5))
+    step = make_step(OPS["add"], [fixed(5, 3)] * 2, fixed(5, 3), [(None, 2)] * 2, datapath)
+    a = np.array([[15, -16], [1, 2]])
+    twins(step, a, a)
+    step.cache["pair"].missing = 1
+    _, events = twins(step, a, a)
+    assert step.cache["pair"].line is None
+    assert events["sum"].count == 2
 
 
 @pytest.mark.parametrize("bits", [8, 12])
