@@ -94,7 +94,7 @@ def test_codes_and_events_do_not_depend_on_memory_order_and_channels_stay_last(
     want, want_events = run_exact(step, *codes, first_sample=2)
     for order in (lambda x: x, channels_last, np.asfortranarray, strewn):
         run = Run(0, 3, 2)
-        operands = [order(c) for c in codes]
+        operands = [order(c.astype(f.narrow_dtype)) for c, f in zip(codes, formats, strict=True)]
         for operand in operands:
             operand.flags.writeable = False
         got = step.op.fast(step, run, *operands)

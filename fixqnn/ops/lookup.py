@@ -321,9 +321,7 @@ def _prepare_signs(step: Step) -> dict[str, Any]:
     check_rounds(step)
     slope = FUNCTIONS[function].complete(_parameters(step))["negative_slope"]
     if slope <= 0:
-        raise DoesNotFit(
-            f"a scaler needs a slope > 0, not {float(slope)}; 0 is clamp(low=0), a negative one needs a Lookup()"
-        )
+        raise DoesNotFit(f"a scaler needs a slope > 0, not {float(slope)}; 0 is clamp(low=0), less takes a Lookup()")
     unit, out = Operand.of(step.in_format(0).scale, step.in_format(0).zero_point).step, step.out_format
     made = {"rescale": (scaler.prepare((unit,), out.scale), scaler.prepare((unit, slope), out.scale))}
     Rescale(scaler, made["rescale"], out, 0)  # refuses output formats that the scaler does not reach
