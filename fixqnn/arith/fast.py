@@ -87,14 +87,6 @@ def storing(constants):
 
 
 @njit(inline="always")
-def add_clamped(total, x, w, low, high, below, above):
-    """Add a whole product to a saturating register in 32 bits, and count: (register, events below, events above)."""
-    asked = np.int32(total + np.int32(x * np.int32(w)))
-    held = min(max(asked, low), high)
-    return held, np.int32(below + np.int32(asked < low)), np.int32(above + np.int32(asked > high))
-
-
-@njit(inline="always")
 def mix(z):
     """Finalise as splitmix64 does (Steele, Lea, Flood 2014)."""
     z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)

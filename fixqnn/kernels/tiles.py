@@ -31,24 +31,6 @@ from fixqnn.kernels.vectors import (
 
 
 @kernel
-def run_dot8(x, offsets, steps, ends, w, panels, start, todo, out):
-    """Exact sums of bytes, four terms a word."""
-    _drive(DOT8, False, x, offsets, steps, ends, w, panels, start, 0, todo, out)
-
-
-@kernel
-def run_dot16(x, offsets, steps, ends, w, panels, start, todo, out):
-    """Exact sums of 16-bit operands, two terms a word."""
-    _drive(DOT16, False, x, offsets, steps, ends, w, panels, start, 0, todo, out)
-
-
-@kernel
-def run_dot_channels(x, offsets, steps, ends, w, panels, start, todo, out):
-    """Exact sums where every channel has operands of its own."""
-    _drive(DOT16, True, x, offsets, steps, ends, w, panels, start, 0, todo, out)
-
-
-@kernel
 def run_saturate32(x, offsets, steps, ends, w, panels, start, spare, todo, out):
     """Saturating sums in 32-bit lanes; blocks in which a lane was clamped stay to do."""
     _drive(SATURATE32, False, x, offsets, steps, ends, w, panels, start, spare, todo, out)
