@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fixqnn.comparison import Comparison, compare_with_float
 from fixqnn.errors import BadInput
 from fixqnn.graph import Graph
 from fixqnn.machines import resolve
 from fixqnn.program import lower
-from fixqnn.report.facts import Comparison, compare_with_float, layer_rows, machine_row, register_rows, stamps
+from fixqnn.provenance import stamps
+from fixqnn.report.facts import layer_rows, machine_row, register_rows
 from fixqnn.report.pages import run_page
 from fixqnn.report.tables import Table, jsonable
 from fixqnn.simulate import run

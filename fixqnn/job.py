@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from fixqnn.comparison import Comparison, compare_with_float
 from fixqnn.errors import BadFile, BadInput
 from fixqnn.graph import Graph
 from fixqnn.machines import resolve
 from fixqnn.models import load_array, load_model
 from fixqnn.program import Program, lower
-from fixqnn.report.facts import Comparison, compare_with_float, layer_rows, machine_row, register_rows, stamps
+from fixqnn.provenance import stamps
+from fixqnn.report.facts import layer_rows, machine_row, register_rows
 from fixqnn.report.pages import run_page
 from fixqnn.report.tables import Table, jsonable
 from fixqnn.simulate import run
@@ -136,7 +138,7 @@ def _bytes(program: Program, samples: int) -> int:
 
 
 def _reference(graph: Graph, reals: Mapping[str, np.ndarray]) -> np.ndarray:
-    from fixqnn.report.facts import batches
+    from fixqnn.comparison import batches
 
     parts = batches(graph, len(next(iter(reals.values()))))
     name = graph.outputs[0]

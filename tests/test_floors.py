@@ -11,17 +11,19 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from lower floors, and from the neighbours named in MAY.
 FLOORS = {
     0: ("errors", "modes", "rationals", "encoding", "format", "dialects", "tensor"),
-    1: ("scaler", "datapath"),
+    1: ("scaler", "datapath", "provenance"),
     2: ("events", "arith"),
     3: ("kernels",),
     4: ("ops",),
     5: ("graph", "accelerator"),
-    6: ("rewrite", "importers", "calibration"),
+    6: ("rewrite", "importers", "calibration", "costs"),
     7: ("conversion", "program", "storage", "trace", "metrics"),
-    8: ("simulate",),
+    8: ("simulate", "comparison"),
     9: ("machines", "models", "warm"),
-    10: ("report",),
-    11: ("demo", "job", "cli", "__init__"),
+    10: ("analysis", "universal"),
+    11: ("sweeps",),
+    12: ("report",),
+    13: ("demo", "job", "cli", "__init__"),
 }
 MAY = {
     ("modes", "errors"), ("rationals", "errors"), ("encoding", "errors"), ("encoding", "modes"), ("encoding", "rationals"),

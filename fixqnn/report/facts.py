@@ -1,28 +1,18 @@
-"""What a run shows, as plain rows: per layer, per register, per machine; and what one would need to repeat it."""
+"""What a run shows, as plain rows: per layer, per register, per machine."""
 
 from __future__ import annotations
 
-import math
-import platform
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from fixqnn import __version__
+from fixqnn.comparison import Comparison
 from fixqnn.errors import BadInput
 from fixqnn.format import Format
-from fixqnn.graph import Graph, Node
+from fixqnn.graph import Node
 from fixqnn.metrics import accuracy, paired_test, predictions_changed
 from fixqnn.ops.op import Step
-from fixqnn.program import Program
 from fixqnn.trace import Trace
-
-BATCH_NUMBERS = 1 << 23  # real numbers that one pass of the float graph may hold
-PACKAGES = ("numpy", "numba", "torch", "scikit-learn")
 
 
 def brief(form: Format | None) -> str:
@@ -41,122 +31,6 @@ def brief(form: Format | None) -> str:
     step = f"{min(scales):.3g}" + (f"…{max(scales):.3g}" if max(scales) > min(scales) else "")
     zeros = {float(z) for z in form.zero_points}
     return f"{head}·{step}" + ("" if zeros == {0.0} else f"{zeros.pop():+g}" if len(zeros) == 1 else "±…")
-
-
-@dataclass
-class Deviation:
-    """How far the codes of one value are from the float network: sums that grow batch by batch."""
-
-    signal: float = 0.0
-    noise: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
-    beyond: int = 0
-    count: int = 0
-
-    def add(self, reference: np.ndarray, found: np.ndarray, form: Format) -> None:
-        """Take in one batch of real numbers and what the codes stand for."""
-        if not reference.size:
-            return
-        self.signal += float(np.square(reference).sum())
-        self.noise += float(np.square(reference - found).sum())
-        self.low, self.high = min(self.low, float(reference.min())), max(self.high, float(reference.max()))
-        half = float(max(form.scales)) / 2  # what rounds into the range is not beyond it
-        self.beyond += int(np.count_nonzero((reference > form.real_high + half) | (reference < form.real_low - half)))
-        self.count += reference.size
-
-    @property
-    def decibels(self) -> float:
-        """Signal to noise: 10·log10(Σ reference² / Σ (reference − found)²), as `fixqnn.sqnr` of all batches together."""
-        if self.noise == 0:
-            return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Deviation of every value of one run, by name, against the float network."""
-
-    trace: Trace
-    deviations: dict[str, Deviation] = field(default_factory=dict)
-
-    def at_outputs(self) -> float | None:
-        """Decibels at the network's output, of several at the worst; None where nothing was compared."""
-        found = [self.deviations[name].decibels for name in self.trace.program.outputs if name in self.deviations]
-        return min(found, default=None)
-
-
-def references(graph: Graph, program: Program) -> dict[str, tuple[str, float, float]]:
-    """Say what each value of a program is to be compared with: a value of the float graph, and bounds to clip it to.
-
-    A value whose format leaves out what the relu after it would cut off has done that relu already: its float
-    counterpart is cut off in the same way.
-    """
-    found = {}
-    for name in [v.name for v in program.inputs] + [step.output for step in program.steps]:
-        if name not in graph.values:
-            continue
-        low, high = -math.inf, math.inf
-        readers = graph.readers(name)
-        if len(readers) == 1 and readers[0].op.name == "clamp" and name not in graph.outputs:
-            clamp, form = readers[0].attributes, program.formats[name]
-            if clamp.get("low") is not None and form.real_low >= clamp["low"]:
-                low = clamp["low"]
-            if clamp.get("high") is not None and form.real_high <= clamp["high"]:
-                high = clamp["high"]
-        found[name] = (name, low, high)
-    return found
-
-
-def batches(graph: Graph, samples: int) -> Iterator[slice]:
-    """Cut a batch so that all values of one part fit in memory."""
-    each = sum(math.prod(v.shape[1:]) for v in graph.values.values() if v.shape and v.shape[0] is None)
-    size = max(1, BATCH_NUMBERS // max(1, each))
-    for start in range(0, samples, size):
-        yield slice(start, min(start + size, samples))
-
-
-def compare_with_float(
-    graph: Graph,
-    traces: Mapping[str, Trace],
-    inputs: Mapping[str, np.ndarray],
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Comparison]:
-    """Compare the codes of several runs, value by value, with the same network in float64.
-
-    Parameters
-    ----------
-    graph : Graph
-        The network in real numbers.
-    traces : mapping of str to Trace
-        Runs of programs made from it, on these inputs; values that a trace does not hold are passed over.
-    inputs : mapping of str to ndarray
-        Real inputs by name, batch first.
-    progress : callable, optional
-        ``progress(done, all)`` in samples.
-
-    Returns
-    -------
-    dict of str to Comparison
-        One per trace, under the same name.
-    """
-    found = {name: Comparison(trace) for name, trace in traces.items()}
-    samples = len(next(iter(inputs.values())))
-    pairs = {name: references(graph, trace.program) for name, trace in traces.items()}
-    for part in batches(graph, samples):
-        reals = graph.evaluate({name: x[part] for name, x in inputs.items()}, watch="all")
-        for name, trace in traces.items():
-            for value, (source, low, high) in pairs[name].items():
-                if value not in trace or source not in reals:
-                    continue
-                tensor, real = trace[value], reals[source]
-                if low > -math.inf or high < math.inf:
-                    real = np.clip(real, low, high)
-                deviation = found[name].deviations.setdefault(value, Deviation())
-                deviation.add(real, tensor.format.decode(tensor.codes[part]), tensor.format)
-        if progress is not None:
-            progress(part.stop, samples)
-    return found
 
 
 def operation(step: Step | Node) -> str:
@@ -270,53 +144,3 @@ def machine_row(
         if torch_seconds is not None:
             row["times_torch"] = seconds / torch_seconds
     return row
-
-
-def macs(graph: Graph, node: Node) -> int:
-    """Multiplications of one sample in a sum of products; 0 for every other operation.
-
-    A convolution is counted at every output, padding included.
-    """
-    shapes = [graph.values[name].shape for name in (*node.inputs, node.output)]
-    out = math.prod(shapes[-1][1:])
-    match node.op.name:
-        case "linear":
-            return out * shapes[0][-1]
-        case "conv":
-            return out * math.prod(shapes[1][1:])
-        case "conv_transpose":
-            return math.prod(shapes[0][1:]) * math.prod(shapes[1][1:])
-        case "matmul":
-            return out * shapes[0][-1]
-    return 0
-
-
-def parameters(graph: Graph, node: Node) -> int:
-    """Constants that a node reads, counted."""
-    return sum(math.prod(graph.values[name].shape) for name in node.inputs if name in graph.constants)
-
-
-def stamps(command: str = "", settings: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """What one would need to repeat a run: versions, machine, command, settings."""
-    found = {"fixqnn": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    found["processor"] = f"{_processor()}, {platform.system()} {platform.machine()}"
-    if command:
-        found["command"] = command
-    return {**found, **{str(key): str(value) for key, value in (settings or {}).items()}}
-
-
-def _processor() -> str:
-    if sys.platform.startswith("linux"):
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-                names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        except OSError:
-            names = []
-        if names:
-            return names[0]
-    return platform.processor() or "unknown processor"

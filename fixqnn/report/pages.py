@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from fixqnn.comparison import Comparison
 from fixqnn.report import html, svg
-from fixqnn.report.facts import Comparison, layer_rows, register_rows
+from fixqnn.report.facts import layer_rows, register_rows
 from fixqnn.report.tables import Table
 from fixqnn.report.views import layers, registers
 

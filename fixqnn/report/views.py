@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fixqnn.accelerator import Accelerator
+from fixqnn.costs import macs, parameters
 from fixqnn.graph import Graph, show_shape
 from fixqnn.program import Program
-from fixqnn.report.facts import brief, macs, operation, parameters
+from fixqnn.report.facts import brief, operation
 from fixqnn.report.records import datapath_rows, short_text
 from fixqnn.report.tables import Column, Table, show_count, show_decibels, show_number, show_percent
 

@@ -9,17 +9,10 @@ import pytest
 
 import fixqnn as fq
 import hw_models
-from fixqnn.report.facts import (
-    Comparison,
-    Deviation,
-    compare_with_float,
-    layer_rows,
-    machine_row,
-    macs,
-    parameters,
-    register_rows,
-    stamps,
-)
+from fixqnn.comparison import Comparison, Deviation, compare_with_float
+from fixqnn.costs import macs, parameters
+from fixqnn.provenance import stamps
+from fixqnn.report.facts import layer_rows, machine_row, register_rows
 
 
 def small(relu: bool = True) -> fq.Graph:
@@ -85,7 +78,7 @@ def test_memory_limits_cut_batches_and_change_nothing(monkeypatch):
     graph = small()
     trace = fq.run(fq.lower(graph, hw_models.ideal()), DATA, watch="all")
     whole = compare_with_float(graph, {"": trace}, {"x": DATA})[""].deviations["fc"]
-    monkeypatch.setattr("fixqnn.report.facts.BATCH_NUMBERS", 30)
+    monkeypatch.setattr("fixqnn.comparison.BATCH_NUMBERS", 30)
     steps = []
     cut = compare_with_float(graph, {"": trace}, {"x": DATA}, lambda done, total: steps.append((done, total)))[""]
     assert cut.deviations["fc"].decibels == pytest.approx(whole.decibels, abs=1e-9)

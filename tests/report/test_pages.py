@@ -10,8 +10,9 @@ import numpy as np
 
 import fixqnn as fq
 import hw_models
+from fixqnn.comparison import compare_with_float
 from fixqnn.report import html, svg, views
-from fixqnn.report.facts import compare_with_float, machine_row
+from fixqnn.report.facts import machine_row
 from fixqnn.report.pages import run_page
 
 ROW = {"layer": "a<b", "low": -1.0, "high": 3.0, "representable_low": -2.0, "representable_high": 2.0}

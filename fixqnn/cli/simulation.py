@@ -1,76 +1,17 @@
-"""The command line: one thin function per verb. All work is done by the functions of the library.
-
-Exit status 0: done, or equal; 1: compared and found different; 2: refused, with one message on standard error.
-"""
+"""Verbs that run a network: the demo, inspect, run, compare, machines, warmup."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from fixqnn import __version__
-from fixqnn.errors import FixqnnError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fixqnn.report.tables import Table
-
-PATIENCE = 2.0  # seconds without a progress bar
-PIPE_WIDTH = 200  # columns of a table that no terminal cuts off
-FOLDER = click.Path(file_okay=False, path_type=Path)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON.")
-SHAPE = click.option(
-    "--shape", "shapes", multiple=True, metavar="1,3,32,32", help="Shape of an example input, batch first; repeatable."
-)
+from fixqnn.cli.output import AS_JSON, FOLDER, SHAPE, bar, command_line, show, threads_option
 
 
-def _threads(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
-    from fixqnn.kernels.pool import threads
-
-    return threads(value)  # a wrong number is refused before any work
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="fixqnn")
-def cli() -> None:
-    """Compute, bit for bit, what an integer accelerator computes for a network trained in torch."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; every refusal is one message and exit status 2, never a traceback."""
-    try:
-        status = cli.main(args=arguments, prog_name="fixqnn", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        status = done.exit_code
-    except click.ClickException as problem:
-        problem.show()
-        status = 2
-    except (FixqnnError, OSError) as problem:
-        click.echo(f"fixqnn: {problem}", err=True)
-        status = 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("fixqnn: interrupted", err=True)
-        status = 130
-    except Exception as problem:
-        if os.environ.get("FIXQNN_DEBUG"):
-            raise
-        kind = type(problem).__name__
-        click.echo(f"fixqnn: unexpected {kind}: {problem}; please report it: FIXQNN_DEBUG=1 shows where", err=True)
-        status = 2
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-@cli.command()
+@click.command()
 @click.option("--out", default="fixqnn-demo", show_default=True, type=FOLDER, help="Folder to write to.")
 @click.option("--seed", default=0, show_default=True, help="Seed of training and of the split into train and test.")
 @click.option(
@@ -113,7 +54,7 @@ def demo(out: Path, seed: int, epochs: int, images: int | None, as_json: bool) -
         click.echo("  fixqnn run --help              # your own model and data")
 
 
-@cli.command()
+@click.command()
 @click.argument("model")
 @SHAPE
 @AS_JSON
@@ -143,7 +84,7 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"{key}: {line}")
 
 
-@cli.command()
+@click.command()
 @click.argument("model")
 @click.option(
     "--data", "data", multiple=True, required=True, type=Path, help="Inputs (.npy, batch first); one per input."
@@ -172,7 +113,7 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
 @click.option(
     "--threads",
-    callback=_threads,
+    callback=threads_option,
     metavar="N|all",
     help="Threads of the fast engine; the codes are the same.  [default: FIXQNN_THREADS, or 1]",
 )
@@ -210,7 +151,7 @@ def run(model: str, data: tuple[Path, ...], machine: str | None, calibration: tu
             click.echo(f"wrote {path}")
 
 
-@cli.command()
+@click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @AS_JSON
@@ -230,7 +171,7 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
     raise click.exceptions.Exit(0 if found.first is None else 1)
 
 
-@cli.command()
+@click.command()
 @click.argument("name", required=False)
 @AS_JSON
 def machines(name: str | None, as_json: bool) -> None:
@@ -254,7 +195,7 @@ def machines(name: str | None, as_json: bool) -> None:
         click.echo(f"ports: {found.ports}\nsource: {found.source}")
 
 
-@cli.command()
+@click.command()
 @click.option("--program", type=Path, help="Only what this saved program (.npz) needs.  [default: all common kernels]")
 @AS_JSON
 def warmup(program: Path | None, as_json: bool) -> None:
@@ -271,57 +212,3 @@ def warmup(program: Path | None, as_json: bool) -> None:
         click.echo(f"kept in {folder}")
     if not done.folders:
         click.echo("kept nowhere: no folder can be written, so every process compiles anew; set NUMBA_CACHE_DIR to one")
-
-
-def show(tables: Mapping[str, Table], as_json: bool, facts: Mapping[str, Any] | None = None) -> None:
-    """Print tables to the terminal, or tables and facts together as JSON."""
-    from fixqnn.report.tables import jsonable, print_table
-
-    if as_json:
-        document = {**{key: table.facts() for key, table in tables.items()}, **(facts or {})}
-        click.echo(json.dumps(jsonable(document), indent=1, ensure_ascii=False, default=str))
-        return
-    console = terminal()
-    for table in tables.values():
-        print_table(table, console)
-
-
-def terminal(err: bool = False) -> Console:
-    """Open the terminal; into a file or pipe, lines are long enough for whole tables."""
-    from rich.console import Console
-
-    stream = sys.stderr if err else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
-
-
-def command_line() -> str:
-    """Give the command as it was typed, the program's own path left out."""
-    import shlex
-
-    return shlex.join(["fixqnn", *sys.argv[1:]])
-
-
-@contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a callback ``(done, all)``; once it has gone on for two seconds, a bar on standard error."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    drawn = Progress(*columns, console=terminal(err=True), transient=True)
-    task = drawn.add_task(label, total=None)
-    start = monotonic()
-
-    def progress(done: int, everything: int | None) -> None:
-        drawn.update(task, completed=done, total=everything)
-        if monotonic() - start > PATIENCE and not drawn.live.is_started and done != everything:
-            drawn.start()
-
-    try:
-        yield progress
-    finally:
-        if drawn.live.is_started:
-            drawn.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""``python -m fixqnn.cli``: the command line."""
+
+from fixqnn.cli import main
+
+main()
