@@ -79,6 +79,9 @@ _HOMES = {
     "RegisterOverflow": "fixqnn.errors",
 }
 
+# Rooms with a door of their own: fq.universal.decide and the like.
+_ROOMS = ("universal",)
+
 __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
@@ -113,6 +116,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"fixqnn.{name}")
     home = _HOMES.get(name)
     if home is None:
         from difflib import get_close_matches
@@ -126,4 +131,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})
