@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fixqnn.arith.explicit import NAMED
 from fixqnn.arith.functions import FLOAT64, FUNCTIONS, RealFunction, Split, sign
 from fixqnn.errors import BadInput, FormatError
 from fixqnn.format import Format
@@ -355,9 +356,9 @@ def _resolve(function: str | RealFunction | Callable[[Fraction], Fraction]) -> R
         return function
     if callable(function):
         return RealFunction(getattr(function, "__name__", repr(function)), function)
-    if function not in FUNCTIONS:
-        raise BadInput(f"there is no function {function!r}; there are {', '.join(sorted(FUNCTIONS))}")
-    return FUNCTIONS[function]
+    if function not in NAMED:
+        raise BadInput(f"there is no function {function!r}; there are {', '.join(sorted(NAMED))}")
+    return NAMED[function]
 
 
 def _deterministic(rounding: str) -> Rounding:

@@ -11,8 +11,8 @@ import numpy as np
 
 from fixqnn.arith import exact as steps
 from fixqnn.arith.bind import output_register
+from fixqnn.arith.explicit import NAMED
 from fixqnn.arith.fast import WIDEST, sequence_key
-from fixqnn.arith.functions import FUNCTIONS
 from fixqnn.arith.real import rounded, tabulate
 from fixqnn.datapath import Lookup, Register
 from fixqnn.errors import BadInput, DoesNotFit, FormatError, TooWide
@@ -36,15 +36,15 @@ COMPOSED = 16  # bits of input up to which the fast engine writes the index out,
 
 def shape(x: Shape, *, function: str, **parameters: Any) -> Shape:
     """Keep the shape; the function and its parameters must be known."""
-    if function not in FUNCTIONS:
-        raise BadInput(f"there is no function {function!r}; there are {', '.join(sorted(FUNCTIONS))}")
-    FUNCTIONS[function].complete(parameters)
+    if function not in NAMED:
+        raise BadInput(f"there is no function {function!r}; there are {', '.join(sorted(NAMED))}")
+    NAMED[function].complete(parameters)
     return x
 
 
 def real(x: np.ndarray, *, function: str, **parameters: Any) -> np.ndarray:
     """Apply the function to every number."""
-    return FUNCTIONS[function].real(x, **parameters)
+    return NAMED[function].real(x, **parameters)
 
 
 def prepare(step: Step) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def _prepare_signs(step: Step) -> dict[str, Any]:
             "give the machine Lookup() for 'lookup'"
         )
     check_rounds(step)
-    slope = FUNCTIONS[function].complete(_parameters(step))["negative_slope"]
+    slope = NAMED[function].complete(_parameters(step))["negative_slope"]
     if slope <= 0:
         raise DoesNotFit(f"a scaler needs a slope > 0, not {float(slope)}; 0 is clamp(low=0), less takes a Lookup()")
     unit, out = Operand.of(step.in_format(0).scale, step.in_format(0).zero_point).step, step.out_format

@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixqnn.arith.explicit import NAMED
 from fixqnn.arith.real import rounded, tabulate
 from fixqnn.datapath import Lookup, Register
 from fixqnn.errors import BadInput, DoesNotFit, TooWide
-from fixqnn.format import affine, binary, fixed
+from fixqnn.format import affine, binary, fixed, symmetric
+from fixqnn.graph import Graph, Node, Value
 from fixqnn.modes import Overflow, Rounding, round_quotient
 from fixqnn.ops import OPS
+from fixqnn.program import Program, lower
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
+from fixqnn.simulate import run
+from hw_models import ideal
 from tests.stepping import fitting_step, make_step, run_exact, run_fast, twins, twins_unless_too_wide
 from tests.strategies import codes_of, formats, overflows, roundings, scalers
 
@@ -271,3 +276,62 @@ def test_a_divide_scaler_is_one_constant_per_sign_too():
     settings_ = {"function": "leaky_relu", "negative_slope": 0.5}
     step = make_step(LOOKUP, [fixed(8, 4)], fixed(8, 4), [(None, 3)], Divide("half_away", Shift("floor")), **settings_)
     assert twins(step, np.array([[-3, -4, 5]]))[0].tolist() == [[-2, -2, 5]]
+
+
+# ---------------------------------------------------------------------------------------------------- explicit tables
+def listed(codes, x, y):
+    values = tuple(Fraction(c) * y.scale for c in codes)
+    return {"function": "table", "entries": values, "first": x.scale * (x.low - x.zero_point), "step": x.scale}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data(), st.integers(0, 2**31))
+def test_a_list_of_values_is_read_code_by_code_in_both_engines(data, seed):
+    x, y = data.draw(formats(bits=(1, 7))), data.draw(formats(bits=(1, 12)))
+    codes = codes_of(y, (x.high - x.low + 1,), seed)
+    values = tuple((int(c) - y.zero_point) * y.scale for c in codes)
+    first = x.scale * (x.low - x.zero_point)
+    step = make_step(
+        LOOKUP, [x], y, [(None, len(codes))], Lookup(output_rounding=data.draw(roundings)),
+        function="table", entries=values, first=first, step=x.scale,
+    )  # fmt: skip
+    got, events = twins(step, np.arange(x.low, x.high + 1).reshape(1, -1))
+    assert got.tolist() == [codes.tolist()]
+    assert events["output"].count == 0
+
+
+def test_a_list_of_values_means_the_nearest_point_and_is_constant_beyond_its_ends():
+    x = np.array([-9.0, -0.26, -0.125, 0.1, 9.0])
+    parameters = {"entries": (5, -3, 7), "first": Fraction(-1, 4), "step": 0.25}
+    assert LOOKUP.real(x, function="table", **parameters).tolist() == [5, 5, -3, -3, 7]
+    exact = [NAMED["table"].exact(Fraction(v), **parameters) for v in x.tolist()]
+    assert exact == [5, 5, -3, -3, 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"entries": ()}, "at least one number"),
+        ({"entries": (1, float("nan"))}, r"entries\[1\]"),
+        ({"step": 0}, "step must be positive, not 0"),
+        ({"slope": 3}, "needs them all"),
+    ],
+)
+def test_odd_lists_of_values_are_refused(change, words):
+    with pytest.raises(BadInput, match=words):
+        LOOKUP.shape((None, 2), **{"function": "table", "entries": (1, 2), "first": 0, "step": 1, **change})
+
+
+def test_a_program_with_a_list_of_values_is_saved_and_loaded(tmp_path):
+    form = symmetric(2, 5)
+    graph = Graph(
+        (Value("x", (None, 1), form),), ("y",),
+        (Node("y", LOOKUP, ("x",), attributes=listed((3, -1, 0, 2, 2, -3, 1), form, form)),), {}, {"y": form},
+    )  # fmt: skip
+    program = lower(graph, ideal())
+    program.save(tmp_path / "table.npz")
+    loaded = Program.load(tmp_path / "table.npz")
+    assert loaded.fingerprint == program.fingerprint
+    codes = np.arange(-3, 4).reshape(-1, 1)
+    for engine in ("fast", "exact"):
+        assert run(loaded, codes, engine=engine).output.codes.ravel().tolist() == [3, -1, 0, 2, 2, -3, 1]
