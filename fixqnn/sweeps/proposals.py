@@ -104,7 +104,7 @@ class Unrepeated(BaseSampler):
             if self.key(params) not in self.tried:
                 return params
             name = free[random.integers(len(free))]
-            others = [value for value in self.values[name] if value is not params[name]]
+            others = [value for value in self.values[name] if value != params[name]]
             params = {**params, name: others[random.integers(len(others))]}
         if math.prod(map(len, self.values.values())) <= LISTED:
             points = (dict(zip(self.values, point, strict=True)) for point in product(*self.values.values()))
