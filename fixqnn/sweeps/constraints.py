@@ -15,16 +15,14 @@ from fractions import Fraction
 from typing import Any
 
 from fixqnn.errors import BadInput
+from fixqnn.sweeps.rows import NUMBERS
 
 Number = Fraction | float  # floats are infinities, and nothing else
 Interval = tuple[Number, Number]
 INFINITE = math.inf
 ANYTHING: Interval = (-INFINITE, INFINITE)
 
-COLUMNS = (
-    "accuracy", "accuracy_low", "accuracy_high", "right", "total", "float_accuracy", "p", "changed", "sqnr", "events",
-    "clips", "weight_bits", "value_bits", "macs", "bit_operations", "accumulator_bits", "seconds", "samples_used",
-)  # fmt: skip
+COLUMNS = NUMBERS
 LONGEST = 400  # characters of a text
 NEED_LABELS = ("accuracy", "accuracy_low", "accuracy_high", "right", "total", "float_accuracy", "p")
 SHORT = {"float": "float_accuracy"}  # what is easier to say
