@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from fixqnn.report import strokes
+from fixqnn.report.strokes import LABEL, ROW, SERIES, WIDTH
 from fixqnn.report.tables import show_count, show_number
-
-WIDTH = 360  # units of the drawing; a phone shows about one pixel per unit
-LABEL = 104  # room for the names of layers
-ROW = 22
-SERIES = 6  # colours and marks there are; later series begin anew
-CHARACTER = 6.1  # width of a character at the size of labels
 
 
 def ranges(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -41,17 +36,21 @@ def ranges(rows: Sequence[Mapping[str, Any]]) -> str:
 
         text = f"seen {show_number(row['low'])} … {show_number(row['high'])}"
         held = f"held {show_number(row['representable_low'])} … {show_number(row['representable_high'])}"
-        parts.append(_label(row["layer"], top + 13))
-        parts.append(_bar(at(row["representable_low"]), at(row["representable_high"]), top + 3, 14, "held"))
-        parts.append(_bar(at(row["low"]), at(row["high"]), top + 6, 8, "seen", f"{row['layer']}: {text}; {held}"))
+        parts.append(strokes.row_label(row["layer"], top + 13))
+        parts.append(strokes.bar(at(row["representable_low"]), at(row["representable_high"]), top + 3, 14, "held"))
+        parts.append(
+            strokes.bar(at(row["low"]), at(row["high"]), top + 6, 8, "seen", f"{row['layer']}: {text}; {held}")
+        )
         for low, high in ((row["low"], row["representable_low"]), (row["representable_high"], row["high"])):
             if high > low:
-                parts.append(_bar(at(low), at(high), top + 6, 8, "beyond"))
+                parts.append(strokes.bar(at(low), at(high), top + 6, 8, "beyond"))
         if row["representable_low"] < 0 < row["representable_high"]:
-            parts.append(_upright("zero", at(0), top + 1, top + 19))
-        parts.append(_text(LABEL, top + 28, f"{text};  {held}", "note"))
+            parts.append(strokes.upright("zero", at(0), top + 1, top + 19))
+        parts.append(strokes.words(LABEL, top + 28, f"{text};  {held}", "note"))
         top += ROW + 12
-    return _drawing(top + 2, parts, "Range of real numbers seen in each layer, inside the range that its format holds")
+    return strokes.frame(
+        top + 2, parts, "Range of real numbers seen in each layer, inside the range that its format holds"
+    )
 
 
 def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str) -> str:
@@ -68,7 +67,7 @@ def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], u
     """
     finite = [v for values in series.values() for v in values if v is not None and math.isfinite(v)]
     low, high = (min(0.0, *finite), max(10.0, *finite)) if finite else (0.0, 10.0)
-    step = _tick(high - low)
+    step = strokes.tick(high - low)
     low, high = step * math.floor(low / step), step * math.ceil(high / step)
     room, head = WIDTH - LABEL - 14, 20.0
     bottom = head + ROW * len(labels)
@@ -77,11 +76,13 @@ def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], u
         value = low + number * step
         x = LABEL + room * (value - low) / (high - low)
         last = number == round((high - low) / step)
-        parts.append(_upright("grid", x, head, bottom))
+        parts.append(strokes.upright("grid", x, head, bottom))
         parts.append(
-            _text(x, 12, f"{show_number(value)}{f' {unit}' if last else ''}", "note", "end" if last else "middle")
+            strokes.words(
+                x, 12, f"{show_number(value)}{f' {unit}' if last else ''}", "note", "end" if last else "middle"
+            )
         )
-    parts += [_label(label, head + ROW * i + 15) for i, label in enumerate(labels)]
+    parts += [strokes.row_label(label, head + ROW * i + 15) for i, label in enumerate(labels)]
     for number, (name, values) in enumerate(series.items()):
         spread = (number - (len(series) - 1) / 2) * 2.2  # equal series stay visible beside each other
         points = [
@@ -92,8 +93,8 @@ def lines(labels: Sequence[str], series: Mapping[str, Sequence[float | None]], u
         colour = f"series{number % SERIES}"
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
         parts.append(f'<polyline class="line {colour}" points="{path}"/>')
-        parts += [_mark(number, x, y, f"{name}, {label}: {show_number(v)} {unit}") for x, y, v, label in points]
-    return _drawing(bottom + 4, parts, f"{', '.join(series)}: {unit} per layer") + _legend(list(series))
+        parts += [strokes.mark(number, x, y, f"{name}, {label}: {show_number(v)} {unit}") for x, y, v, label in points]
+    return strokes.frame(bottom + 4, parts, f"{', '.join(series)}: {unit} per layer") + strokes.legend(list(series))
 
 
 def bars(rows: Sequence[tuple[str, int, str]]) -> str:
@@ -111,62 +112,7 @@ def bars(rows: Sequence[tuple[str, int, str]]) -> str:
     for i, (label, count, kind) in enumerate(rows):
         top = 2 + ROW * i
         end = wide + room * math.log10(count + 1) / longest
-        parts.append(_label(label, top + 15, wide))
-        parts.append(_bar(wide, end, top + 4, 14, kind, f"{label}: {show_count(count)}"))
-        parts.append(_text(end + 4, top + 15, show_count(count), "note"))
-    return _drawing(4 + ROW * len(rows), parts, "Number of events per register, logarithmic")
-
-
-def _drawing(height: float, parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-def _bar(left: float, right: float, top: float, height: float, kind: str, title: str = "") -> str:
-    place = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1.0):.1f}" height="{height}"'
-    inside = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect class="{kind}" {place} rx="2">{inside}</rect>'
-
-
-def _upright(kind: str, x: float, top: float, bottom: float) -> str:
-    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _label(name: str, y: float, room: float = LABEL) -> str:
-    """Name of a row; of a long one, the end, which tells layers apart."""
-    most = int((room - 8) / CHARACTER)
-    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
-    inside = f"{escape(shown)}<title>{escape(name)}</title>"
-    return f'<text class="label" x="{room - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
-
-
-def _mark(number: int, x: float, y: float, title: str = "") -> str:
-    """Dot, square or diamond: series differ by shape too, for those who see no colours."""
-    colour, inside = f"series{number % SERIES}", f"<title>{escape(title)}</title>" if title else ""
-    match number % 3:
-        case 0:
-            return f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.4">{inside}</circle>'
-        case 1:
-            return f'<rect class="mark {colour}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">{inside}</rect>'
-    points = f"{x:.1f},{y - 4.2:.1f} {x + 4.2:.1f},{y:.1f} {x:.1f},{y + 4.2:.1f} {x - 4.2:.1f},{y:.1f}"
-    return f'<polygon class="mark {colour}" points="{points}">{inside}</polygon>'
-
-
-def _legend(names: Sequence[str]) -> str:
-    items = "".join(
-        f'<span><svg class="key" viewBox="0 0 12 12" aria-hidden="true">{_mark(i, 6, 6)}</svg>{escape(name)}</span>'
-        for i, name in enumerate(names)
-    )
-    return f'<p class="legend">{items}</p>'
-
-
-def _tick(span: float) -> float:
-    """Distance of grid lines: 1, 2 or 5 times a power of ten, at most six of them."""
-    power = 10.0 ** math.floor(math.log10(span / 6))
-    return next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 6)
+        parts.append(strokes.row_label(label, top + 15, wide))
+        parts.append(strokes.bar(wide, end, top + 4, 14, kind, f"{label}: {show_count(count)}"))
+        parts.append(strokes.words(end + 4, top + 15, show_count(count), "note"))
+    return strokes.frame(4 + ROW * len(rows), parts, "Number of events per register, logarithmic")

@@ -54,6 +54,19 @@ def show_number(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2g}"
 
 
+def show_short(value: Any) -> str:
+    """Write a large number with three digits and a letter for its thousands.
+
+    >>> show_short(94_371_840), show_short(999_999), show_short(512), show_short(0.5)
+    ('94.4 M', '1 M', '512', '0.5')
+    """
+    value = float(f"{value:.3g}")
+    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= power:
+            return f"{value / power:.3g} {letter}"
+    return f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: the key of its facts, its heading, and in one line what it means to a stranger.

@@ -1,0 +1,76 @@
+"""Pieces of inline SVG that all charts are made of.
+
+Colours come from the page's style sheet by class (`series0` …), which is how a chart follows a dark page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+WIDTH = 360  # units of the drawing; a phone shows about one pixel per unit
+LABEL = 104  # room for the names of layers
+ROW = 22
+SERIES = 6  # colours and marks there are; later series begin anew
+CHARACTER = 6.1  # width of a character at the size of labels
+
+
+def frame(height: float, parts: Sequence[str], title: str) -> str:
+    """Put pieces into one drawing; its title is read aloud to those who cannot see it."""
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def bar(left: float, right: float, top: float, height: float, kind: str, title: str = "") -> str:
+    """Draw a bar, lying; the title is its tooltip."""
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{max(right - left, 1.0):.1f}" height="{height}"'
+    inside = f"<title>{escape(title)}</title>" if title else ""
+    return f'<rect class="{kind}" {place} rx="2">{inside}</rect>'
+
+
+def upright(kind: str, x: float, top: float, bottom: float) -> str:
+    """Draw an upright line."""
+    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
+
+
+def words(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    """Write a text at a place."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def row_label(name: str, y: float, room: float = LABEL) -> str:
+    """Name a row; of a long one, the end, which tells layers apart."""
+    most = int((room - 8) / CHARACTER)
+    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
+    inside = f"{escape(shown)}<title>{escape(name)}</title>"
+    return f'<text class="label" x="{room - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
+
+
+def mark(number: int, x: float, y: float, title: str = "") -> str:
+    """Draw a dot, square or diamond: series differ by shape too, for those who see no colours."""
+    colour, inside = f"series{number % SERIES}", f"<title>{escape(title)}</title>" if title else ""
+    match number % 3:
+        case 0:
+            return f'<circle class="mark {colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.4">{inside}</circle>'
+        case 1:
+            return f'<rect class="mark {colour}" x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6">{inside}</rect>'
+    points = f"{x:.1f},{y - 4.2:.1f} {x + 4.2:.1f},{y:.1f} {x:.1f},{y + 4.2:.1f} {x - 4.2:.1f},{y:.1f}"
+    return f'<polygon class="mark {colour}" points="{points}">{inside}</polygon>'
+
+
+def legend(names: Sequence[str]) -> str:
+    """List series by mark and colour, beneath a drawing."""
+    items = "".join(
+        f'<span><svg class="key" viewBox="0 0 12 12" aria-hidden="true">{mark(i, 6, 6)}</svg>{escape(name)}</span>'
+        for i, name in enumerate(names)
+    )
+    return f'<p class="legend">{items}</p>'
+
+
+def tick(span: float) -> float:
+    """Choose the distance of grid lines: 1, 2 or 5 times a power of ten, at most six of them."""
+    power = 10.0 ** math.floor(math.log10(span / 6))
+    return next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 6)
