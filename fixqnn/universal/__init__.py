@@ -19,6 +19,10 @@ from typing import Any
 
 # Where each public name lives, in the order a newcomer meets them.
 _HOMES = {
+    "decide": "fixqnn.universal.decide",
+    "Verdict": "fixqnn.universal.verdict",
+    "activation_table": "fixqnn.universal.table",
+    "ACTIVATIONS": "fixqnn.universal.table",
     "Setting": "fixqnn.universal.grid",
 }
 
