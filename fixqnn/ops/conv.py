@@ -123,7 +123,8 @@ def transposed_real(
     return y if b is None else y + b.reshape(-1, *(1,) * len(out))
 
 
-def _layout(step: Step) -> Layout:
+def layout(step: Step) -> Layout:
+    """Which codes and weights meet."""
     attributes, groups = step.attributes, step.attributes.get("groups", 1)
     w = step.constants[step.inputs[1]]
     rank, transposed = w.ndim - 2, step.op.name == "conv_transpose"
@@ -146,18 +147,18 @@ def _layout(step: Step) -> Layout:
 
 def prepare(step: Step) -> dict[str, Any]:
     """Scaler and bias constants."""
-    return prepare_sum(step, _layout(step))
+    return prepare_sum(step, layout(step))
 
 
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = cached(step, _layout)
+    work = cached(step, layout)
     y = getattr(work, engine)(x.reshape(x.shape[0], x.shape[1], *work.contraction.window.size), run)
     return y.reshape(x.shape[0], *step.shapes[step.output][1:])
 
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return cached(step, _layout).plan
+    return cached(step, layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:

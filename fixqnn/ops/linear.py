@@ -30,7 +30,8 @@ def real(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarra
     return y if b is None else y + b
 
 
-def _layout(step: Step) -> Layout:
+def layout(step: Step) -> Layout:
+    """Which codes and weights meet."""
     w = step.constants[step.inputs[1]]
     between = step.shapes[step.inputs[0]][1:-1]
     window = window_of(between, (1,) * len(between), (1,) * len(between), (1,) * len(between), (0,) * len(between),
@@ -45,11 +46,11 @@ def _layout(step: Step) -> Layout:
 
 def prepare(step: Step) -> dict[str, Any]:
     """Scaler and bias constants."""
-    return prepare_sum(step, _layout(step))
+    return prepare_sum(step, layout(step))
 
 
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = cached(step, _layout)
+    work = cached(step, layout)
     between = work.contraction.window.out
     channels_first = np.moveaxis(x, -1, 1).reshape(x.shape[0], x.shape[-1], *between)
     y = getattr(work, engine)(channels_first, run)
@@ -58,7 +59,7 @@ def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return cached(step, _layout).plan
+    return cached(step, layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:

@@ -36,7 +36,8 @@ def real(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a @ b
 
 
-def _layout(step: Step, b: np.ndarray | None = None) -> Layout:
+def layout(step: Step, b: np.ndarray | None = None) -> Layout:
+    """Which codes and weights meet."""
     rows, k = step.shapes[step.inputs[0]][-2:]
     m = step.shapes[step.inputs[1]][-1]
     if rows is None:
@@ -53,7 +54,7 @@ def _layout(step: Step, b: np.ndarray | None = None) -> Layout:
 
 def prepare(step: Step) -> dict[str, Any]:
     """Scaler constants."""
-    return prepare_sum(step, _layout(step))
+    return prepare_sum(step, layout(step))
 
 
 def _run(step: Step, engine: str, run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -63,7 +64,7 @@ def _run(step: Step, engine: str, run: Run, a: np.ndarray, b: np.ndarray) -> np.
     y = np.empty((*lead, a.shape[-2], b.shape[-1]), object if engine == "exact" else step.out_format.narrow_dtype)
     inner = int(np.prod(lead[1:]))
     for flat, index in enumerate(np.ndindex(*lead)):
-        work = build(step, _layout(step, b[index]))
+        work = build(step, layout(step, b[index]))
         # matrices of one sample follow one another: they are numbered as if each were a sample of its own
         part = replace(run, first_sample=run.first_sample * inner + flat, events={})
         codes = getattr(work, engine)(a[index].T[None, :, None, None, :], part)

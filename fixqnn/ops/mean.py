@@ -125,7 +125,7 @@ def _adaptive_parts(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...]
     return [(index, tuple(slice(*bins[a][i]) for a, i in enumerate(index))) for index in np.ndindex(*output)]
 
 
-def _adaptive_layout(step: Step, terms: int) -> Layout:
+def adaptive_layout(step: Step, terms: int) -> Layout:
     channels = step.shapes[step.inputs[0]][1]
     return _ones(window_of((terms,), (terms,), (1,), (1,), (0,), (1,), 1, channels, 1), (terms,))
 
@@ -137,11 +137,11 @@ def _bin_terms(where: tuple[slice, ...]) -> int:
 def adaptive_prepare(step: Step) -> dict[str, Any]:
     """Scaler constants for every bin size that occurs."""
     counts = sorted({_bin_terms(where) for _, where in _adaptive_parts(step)})
-    made = [prepare_sum(step, _adaptive_layout(step, terms)) for terms in counts]
+    made = [prepare_sum(step, adaptive_layout(step, terms)) for terms in counts]
     return {**made[0], "scaler": tuple(row for one in made for row in one["scaler"])}
 
 
-def _adaptive_works(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...], Sum]]:
+def adaptive_works(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...], Sum]]:
     """(output position, its bin, the sum over so many terms) for every position."""
     if "bins" not in step.cache:
         sums, works = {}, []
@@ -150,7 +150,7 @@ def _adaptive_works(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...]
             if terms not in sums:
                 rows = tuple(row for row in step.prepared["scaler"] if row[0] == terms)
                 one = replace(step, prepared={**step.prepared, "scaler": rows})
-                sums[terms] = build(one, _adaptive_layout(step, terms))
+                sums[terms] = build(one, adaptive_layout(step, terms))
             works.append((index, (slice(None), slice(None), *where), sums[terms]))
         step.cache["bins"] = works
     return step.cache["bins"]
@@ -159,10 +159,10 @@ def _adaptive_works(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...]
 def _adaptive_run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
     dtype = object if engine == "exact" else step.out_format.narrow_dtype
     y = np.empty((*x.shape[:2], *step.attributes["output"]), dtype)
-    for number, (index, where, work) in enumerate(_adaptive_works(step)):
+    for number, (index, where, work) in enumerate(adaptive_works(step)):
         # every position draws its own random numbers
         part = Run(run.seed + (number << 32), run.stream, run.first_sample, threads=run.threads)
-        codes = getattr(work, engine)(_in_order(step, x[where], range(2, x.ndim)), part)
+        codes = getattr(work, engine)(in_order(step, x[where], range(2, x.ndim)), part)
         y[(..., *index)] = codes[:, :, 0]
         for name, events in part.events.items():
             first = events.first and replace(events.first, position=tuple(int(i) for i in index))
@@ -205,7 +205,7 @@ def _mean_layout(step: Step) -> Layout:
     return _ones(window_of((terms,), (terms,), (1,), (1,), (0,), (1,), 1, lanes, 1), (terms,))
 
 
-def _in_order(step: Step, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+def in_order(step: Step, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     """(samples, kept axes as one, 1, 1, averaged axes as one, walked in the datapath's order)."""
     names = {1: "channel", **{i: ("depth", "row", "column")[i - x.ndim] for i in range(2, x.ndim)}}
     order = datapath_of(step).order
@@ -219,19 +219,20 @@ def _in_order(step: Step, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 # -- both engines ----------------------------------------------------------------------------------------------------
 
 
-def _layout(step: Step) -> Layout:
+def layout(step: Step) -> Layout:
+    """Which codes are averaged."""
     return _mean_layout(step) if step.op.name == "mean" else _pool_layout(step)
 
 
 def prepare(step: Step) -> dict[str, Any]:
     """Scaler constants for every number of terms that occurs."""
-    return prepare_sum(step, _layout(step))
+    return prepare_sum(step, layout(step))
 
 
 def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
-    work = cached(step, _layout)
+    work = cached(step, layout)
     if step.op.name == "mean":
-        rows = _in_order(step, x, step.attributes["axes"])
+        rows = in_order(step, x, step.attributes["axes"])
     else:
         rows = x.reshape(*x.shape[:2], *work.contraction.window.size)
     return getattr(work, engine)(rows, run).reshape(x.shape[0], *step.shapes[step.output][1:])
@@ -239,7 +240,7 @@ def _run(step: Step, engine: str, run: Run, x: np.ndarray) -> np.ndarray:
 
 def plan(step: Step) -> tuple[str, str]:
     """Kernel path and reason."""
-    return cached(step, _layout).plan
+    return cached(step, layout).plan
 
 
 def exact(step: Step, run: Run, x: np.ndarray) -> np.ndarray:
