@@ -69,6 +69,7 @@ _HOMES = {
     "worst_code_error": "fixqnn.metrics",
     "accuracy": "fixqnn.metrics",
     "paired_test": "fixqnn.metrics",
+    "blame": "fixqnn.analysis.blame",
     "FixqnnError": "fixqnn.errors",
     "FormatError": "fixqnn.errors",
     "BadInput": "fixqnn.errors",
@@ -86,6 +87,7 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
+    from fixqnn.analysis.blame import blame
     from fixqnn.calibration import Policy, calibrate, choose, quantize
     from fixqnn.conversion import cast
     from fixqnn.datapath import Elementwise, Lookup, Register, Stage, SumOfProducts
