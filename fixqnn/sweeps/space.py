@@ -82,7 +82,8 @@ class Space:
 
     def params(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """From values, one per axis, to what Optuna proposes."""
-        return {name: labels(axis)[axis.index(settings[name])] for name, axis in self.axes.items()}
+        places = {name: [repr(value) for value in axis].index(repr(settings[name])) for name, axis in self.axes.items()}
+        return {name: labels(axis)[places[name]] for name, axis in self.axes.items()}
 
     def uniform(self) -> list[dict[str, Any]]:
         """Settings with one width everywhere, the widest first; machines and their settings at their most generous.
@@ -163,21 +164,7 @@ def space(
     >>> space(weights=(2, 8), per_layer="weights")
     Space({'weights': (2, 8)}, per_layer=('weights',))
     """
-    per_layer = (per_layer,) if isinstance(per_layer, str) else tuple(per_layer)
-    for name in per_layer:
-        if name not in FOR_CONSTANTS and name not in FOR_ACTIVATIONS:
-            allowed = ", ".join((*FOR_CONSTANTS, *FOR_ACTIVATIONS))
-            raise BadInput(f"per_layer names {name!r}, which single layers cannot have; they can have {allowed}")
-        if name not in axes:
-            raise BadInput(f"per_layer names {name!r}, for which there are no values: give {name}=…")
-    found: dict[str, tuple[Any, ...]] = {name: values(axis, name) for name, axis in axes.items()}
-    for pattern, settings in (overrides or {}).items():
-        if not isinstance(settings, Mapping):
-            raise BadInput(f"overrides[{pattern!r}] must map settings to values, not {settings!r}")
-        found.update(
-            {f"{setting}[{pattern}]": values(axis, f"{setting}[{pattern}]") for setting, axis in settings.items()}
-        )
-    return _checked(Space(found, per_layer))
+    return _read(per_layer, overrides, axes)
 
 
 def space_of(given: Any) -> Space:
@@ -190,11 +177,27 @@ def space_of(given: Any) -> Space:
         return _checked(given)
     if not isinstance(given, Mapping):
         raise BadInput(f"a space maps settings to values, as in space(weights=range(2, 9)), not {given!r}")
-    plain = {str(name): axis for name, axis in given.items()}
-    named = {name: plain.pop(name) for name in ("per_layer", "overrides") if name in plain}
-    made = space(**named, **{name: axis for name, axis in plain.items() if "[" not in name})
-    axes = {**made.axes, **{name: values(axis, name) for name, axis in plain.items() if "[" in name}}
-    return _checked(Space(axes, made.per_layer))
+    axes = {str(name): axis for name, axis in given.items()}
+    return _read(axes.pop("per_layer", ()), axes.pop("overrides", None), axes)
+
+
+def _read(per_layer: Any, overrides: Any, axes: Mapping[str, Any]) -> Space:
+    per_layer = (per_layer,) if isinstance(per_layer, str) else tuple(per_layer)
+    for name in per_layer:
+        if name not in FOR_CONSTANTS and name not in FOR_ACTIVATIONS:
+            allowed = ", ".join((*FOR_CONSTANTS, *FOR_ACTIVATIONS))
+            raise BadInput(f"per_layer names {name!r}, which single layers cannot have; they can have {allowed}")
+        if name not in axes:
+            raise BadInput(f"per_layer names {name!r}, for which there are no values: give {name}=…")
+    found = {name: values(axis, name) for name, axis in axes.items()}
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise BadInput(f"overrides must map patterns to settings, not {overrides!r}")
+    for pattern, settings in (overrides or {}).items():
+        if not isinstance(settings, Mapping):
+            raise BadInput(f"overrides[{pattern!r}] must map settings to values, not {settings!r}")
+        named = {f"{setting}[{pattern}]": axis for setting, axis in settings.items()}
+        found.update({name: values(axis, name) for name, axis in named.items()})
+    return _checked(Space(found, per_layer))
 
 
 def _checked(found: Space) -> Space:
