@@ -20,6 +20,7 @@ from typing import Any
 # Where each public name lives, in the order a newcomer meets them.
 _HOMES = {
     "decide": "fixqnn.universal.decide",
+    "decide_function": "fixqnn.universal.functions",
     "Verdict": "fixqnn.universal.verdict",
     "activation_table": "fixqnn.universal.table",
     "ACTIVATIONS": "fixqnn.universal.table",

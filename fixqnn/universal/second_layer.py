@@ -41,7 +41,9 @@ class SecondLayer:
 
 
 def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondLayer:
-    """Apply theorem C (weights −a and a, biases among the values; covering and distinguishability given).
+    """Apply theorem C (weights −a and a, biases among the values).
+
+    Covering is given; inputs that the first layer does not tell apart count as one.
 
     Call h(x) the vector of what all first-layer neurons give on input x. (C1) If no h(x) is zero and no two are
     proportional, two hidden layers suffice. (C2) Otherwise, if every pair whose vectors are multiples α·e and β·e of
@@ -59,7 +61,8 @@ def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondL
     2
     """
     rows = Rows(setting, table)
-    if setting.weight_unit == setting.s and inputs > 1 and not _has_opposite_rows(rows, inputs):
+    ends_differ = table[0] != table[-1]
+    if setting.weight_unit == setting.s and inputs > 1 and ends_differ and not _has_opposite_rows(rows, inputs):
         return SecondLayer(True, 2, None, "no small sum has the opposite row of another (theorem C1)")
     if (2 * setting.largest + 1) ** inputs > MOST_POINTS:
         return SecondLayer(None, 0, None, f"more than {MOST_POINTS} inputs, and no theorem that spares listing them")
@@ -70,7 +73,7 @@ def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondL
         return SecondLayer(None, 0, None, f"more than {MOST_SUSPECTS} inputs with proportional rows")
     kinds = _proportional(rows, forms, suspects)
     for zero in zeros:
-        kinds |= {(0, size): (zero, other) for size, other in _sizes(rows, forms) if other != zero}
+        kinds |= {(0, size): (zero, other) for size, other in _sizes(rows, forms) if size}
     if not kinds:
         return SecondLayer(True, 2, None, "no two inputs have proportional rows, and none has zero rows (theorem C1)")
     for (alpha, beta), pair in kinds.items():
@@ -112,6 +115,7 @@ def _proportional(
         for group in groups.values()
         for at, (alpha, i) in enumerate(group)
         for beta, j in group[at + 1 :]
+        if alpha != beta  # equal rows: the first layer's affair
     }
 
 

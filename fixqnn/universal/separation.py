@@ -200,12 +200,14 @@ def form_sums(setting: Setting, coordinates: Sequence[np.ndarray]) -> list[np.nd
     ]
 
 
-def equal_pair(coordinates: Sequence[np.ndarray], forms: Sequence[np.ndarray], rows: Rows) -> Pair | None:
-    """Find two points whose rows agree in every form; None proves that there are none."""
+def equal_pair(
+    coordinates: Sequence[np.ndarray], forms: Sequence[np.ndarray], rows: Rows, target: np.ndarray | None = None
+) -> Pair | None:
+    """Find two points whose rows agree in every form, though `target`, if given, does not; None: there are none."""
     labels = np.zeros(len(coordinates[0]), np.uint64)
     for form in forms:
         labels = _mixed(labels, rows.labels(form))
-    return _first_equal(coordinates, labels, forms, rows)
+    return _first_equal(coordinates, labels, forms, rows, target)
 
 
 def _mixed(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -215,7 +217,11 @@ def _mixed(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _first_equal(
-    coordinates: Sequence[np.ndarray], labels: np.ndarray, forms: Sequence[np.ndarray], rows: Rows
+    coordinates: Sequence[np.ndarray],
+    labels: np.ndarray,
+    forms: Sequence[np.ndarray],
+    rows: Rows,
+    target: np.ndarray | None = None,
 ) -> Pair | None:
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
@@ -225,6 +231,8 @@ def _first_equal(
     for i in together[np.argsort(order[starts[together]])]:
         first, *others = order[starts[i] : ends[i] + 1].tolist()
         for other in others:
+            if target is not None and target[first] == target[other]:
+                continue
             if all(_same(rows, int(form[first]), int(form[other])) for form in forms):
                 return tuple(tuple(int(axis[at]) for axis in coordinates) for at in (first, other))
     return None
