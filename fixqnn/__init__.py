@@ -70,6 +70,11 @@ _HOMES = {
     "accuracy": "fixqnn.metrics",
     "paired_test": "fixqnn.metrics",
     "blame": "fixqnn.analysis.blame",
+    "error_bound": "fixqnn.analysis.errors",
+    "certified_agreement": "fixqnn.analysis.errors",
+    "param_lipschitz": "fixqnn.analysis.a_priori",
+    "frac_bits_for": "fixqnn.analysis.a_priori",
+    "BitPlan": "fixqnn.analysis.a_priori",
     "FixqnnError": "fixqnn.errors",
     "FormatError": "fixqnn.errors",
     "BadInput": "fixqnn.errors",
@@ -87,7 +92,9 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
+    from fixqnn.analysis.a_priori import BitPlan, frac_bits_for, param_lipschitz
     from fixqnn.analysis.blame import blame
+    from fixqnn.analysis.errors import certified_agreement, error_bound
     from fixqnn.calibration import Policy, calibrate, choose, quantize
     from fixqnn.conversion import cast
     from fixqnn.datapath import Elementwise, Lookup, Register, Stage, SumOfProducts
