@@ -10,7 +10,7 @@ import numpy as np
 from fixqnn.errors import BadInput, RegisterOverflow, TooWide
 from fixqnn.events import RegisterEvents, Run
 from fixqnn.format import Format
-from fixqnn.graph import show_shape
+from fixqnn.graph import Value, show_shape
 from fixqnn.kernels import pool
 from fixqnn.kernels.reals import encode_and_count
 from fixqnn.ops import OPS
@@ -72,7 +72,7 @@ def run(
     if engine not in ENGINES:
         raise BadInput(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
     if engine == "fast":
-        _check_widths(program)
+        check_widths(program)
     workers = pool.threads(threads)
     names = _watched(program, watch)
     inputs, clipped = _encode(program, x, engine)
@@ -91,7 +91,8 @@ def run(
     return Trace(program, values, events, clipped, samples)
 
 
-def _check_widths(program: Program) -> None:
+def check_widths(program: Program) -> None:
+    """Raise TooWide, with every step that the fast engine cannot be trusted with."""
     wide = [f"{s.name} ({s.op.name}): {s.reason}" for s in program.steps if s.path == "exact"]
     if wide:
         raise TooWide("the fast engine cannot be trusted with\n" + "\n".join(f"  - {w}" for w in wide))
@@ -124,14 +125,15 @@ def _encode(program: Program, x: Any, engine: str) -> tuple[dict[str, np.ndarray
         )
     codes, clipped = {}, {}
     for value in program.inputs:
-        codes[value.name], clipped[value.name] = _encode_one(value, given[value.name], engine)
+        codes[value.name], clipped[value.name] = encode_input(value, given[value.name], engine)
     batches = {len(c) for c in codes.values()}
     if len(batches) > 1:
         raise BadInput(f"inputs {', '.join(names)} have different batch sizes: {sorted(batches)}")
     return codes, clipped
 
 
-def _encode_one(value: Any, x: Any, engine: str) -> tuple[np.ndarray, int]:
+def encode_input(value: Value, x: Any, engine: str = "fast") -> tuple[np.ndarray, int]:
+    """Check one input of a program, encode it where it is real, and count what was clipped; BadInput for what it cannot be."""
     form = value.format
     if isinstance(x, Tensor):
         if x.format != form:
@@ -177,15 +179,15 @@ def _pass(
         run = runs[step.name]
         run.first_sample = start
         operands = [codes[n] if n in codes else _constant(step, n, engine) for n in step.inputs]
-        codes[step.output] = _compute(step, run, engine, operands)
-        _check_forbidden(step, run)
+        codes[step.output] = compute_step(step, run, engine, operands)
+        check_forbidden(step, run)
         if step.output in pieces:
             pieces[step.output].append(codes[step.output])
         for name in gone:
             codes.pop(name, None)
 
 
-def _compute(step: Step, run: Run, engine: str, operands: list[np.ndarray]) -> np.ndarray:
+def compute_step(step: Step, run: Run, engine: str, operands: list[np.ndarray]) -> np.ndarray:
     """Run one step. Operations of a user's own get wide codes, lest their arithmetic wrap in 8 bits."""
     if engine == "exact":
         return step.op.exact(step, run, *operands)
@@ -199,7 +201,7 @@ def _constant(step: Step, name: str, engine: str) -> np.ndarray:
     return c.astype(object) if engine == "exact" else c
 
 
-def _check_forbidden(step: Step, run: Run) -> None:
+def check_forbidden(step: Step, run: Run) -> None:
     """Raise for the first register of a step that must not overflow and did."""
     forbidden = [(name, e) for name, e in run.events.items() if e.forbidden and e.any]
     if not forbidden:
