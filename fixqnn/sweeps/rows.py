@@ -71,7 +71,7 @@ class Rows(Sequence[Row]):
     """
 
     def __init__(self, rows: Iterable[Row] = (), meta: Mapping[str, Any] | None = None) -> None:
-        self._rows = tuple(MappingProxyType({name: row.get(name) for name in COLUMNS}) for row in rows)
+        self._rows = tuple(row if _is_whole(row) else _whole(row) for row in rows)
         self.meta: Mapping[str, Any] = MappingProxyType(dict(meta or {}))
 
     @classmethod
@@ -272,6 +272,15 @@ def as_json(name: str, value: Any) -> str | None:
     if value is None:
         return None
     return Point(value).to_json() if name == "settings" else json.dumps(value, ensure_ascii=False)
+
+
+def _is_whole(row: Row) -> bool:
+    """Whether a row comes from other `Rows`: thousands are sorted and picked many times for one report."""
+    return isinstance(row, MappingProxyType) and row.keys() == COLUMNS.keys()
+
+
+def _whole(row: Row) -> Row:
+    return MappingProxyType({name: row.get(name) for name in COLUMNS})
 
 
 def _cell(value: Any) -> Any:
