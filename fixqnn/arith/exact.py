@@ -133,9 +133,12 @@ def scale(
     """
     match scaler:
         case Exact():
-            whole = zero_point if Fraction(zero_point).denominator == 1 else 0
-            value = acc * constants + (zero_point - whole)
-            return round_quotient(value.numerator, value.denominator, scaler.rounding, draw) + int(whole)
+            if zero_point == int(zero_point):
+                return round_quotient(acc * constants.numerator, constants.denominator, scaler.rounding, draw) + int(
+                    zero_point
+                )
+            value = acc * constants + zero_point
+            return round_quotient(value.numerator, value.denominator, scaler.rounding, draw)
         case Shift():
             return round_shift(acc, constants, scaler.rounding, draw) + int(zero_point)
         case Multiplier():

@@ -125,6 +125,7 @@ def products_of(
 ) -> Products | None:
     """The products that a scaler makes, or that provably come to the same; None where there are none."""
     pairs: tuple[tuple[int, int], ...] | None = None
+    bound = max(bound, 1)  # of a sum that is always 0, any multiplier would do, one that fits no word too
     match scaler:
         case None:
             pairs, rounding = ((1, 0),), Rounding.floor

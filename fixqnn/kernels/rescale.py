@@ -20,10 +20,10 @@ from fixqnn.datapath import Register
 from fixqnn.errors import DoesNotFit
 from fixqnn.events import Counter, Run, Witness
 from fixqnn.format import Format
-from fixqnn.kernels.products import Products, Simple, output_limits, products_of
+from fixqnn.kernels.products import Products, output_limits, products_of
 from fixqnn.kernels.rescale_choice import Loop, choose, width_of
 from fixqnn.kernels.rescale_loops import first_edge
-from fixqnn.modes import GOLDEN, Overflow, Rounding, mix64
+from fixqnn.modes import GOLDEN, Overflow, mix64
 from fixqnn.scaler import Exact, Float, Scaler
 
 TRIES = 4  # codes at the register's edges that are looked at one by one for the first event
@@ -205,13 +205,6 @@ class Rescale:
         """The products that the scaler makes, or that provably come to the same; None where there are none."""
         return products_of(self.scaler, self.constants, self.bound, Fraction(self.zero_point), self.register)
 
-    def simple(self, channels: int) -> Simple | None:
-        """The constants of `rescale_multiply`, per channel; None where another loop, or a random number, is needed."""
-        products = self.products
-        if products is None or products.too_long or products.rounding is Rounding.stochastic:
-            return None
-        return products.simple(channels, channels)
-
     def redo(
         self,
         acc: np.ndarray,
@@ -232,16 +225,11 @@ class Rescale:
 
 
 def _over(loop: Loop, acc: np.ndarray, codes: np.ndarray, run: Run, element: int) -> np.ndarray:
-    """Run a loop over rows taken together to its width, then over what is left of them; events (2, channels)."""
+    """Run a loop over rows (rows, channels); events (2, channels)."""
     channels = acc.shape[1]
-    flat, y, width = acc.reshape(-1), codes.reshape(-1), width_of(channels)
-    counts = np.zeros((2, width), np.int32)
-    cut = flat.size // width * width if width else 0
-    if cut:
-        loop(flat[:cut].reshape(-1, width), y[:cut].reshape(-1, width), run, counts, element)
-    if cut < flat.size:
-        loop(flat[cut:].reshape(1, -1), y[cut:].reshape(1, -1), run, counts, element + cut)
-    return np.add.reduce(counts.reshape(2, width // max(channels, 1), channels), axis=1, dtype=np.int64)
+    counts = np.zeros((2, width_of(channels)), np.int32)
+    loop(acc.reshape(-1), codes.reshape(-1), run, counts, element)
+    return np.add.reduce(counts.reshape(2, -1, channels), axis=1, dtype=np.int64)
 
 
 def check_output(scaler: Scaler | None, out: Format, zero_point: int | Fraction) -> Register:

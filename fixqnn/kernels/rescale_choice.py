@@ -30,7 +30,9 @@ from fixqnn.scaler import Divide, Exact, Float, TwoStepMultiplier
 if TYPE_CHECKING:
     from fixqnn.kernels.rescale import Rescale
 
-Loop = Callable[[np.ndarray, np.ndarray, Run, np.ndarray, int], None]  # (acc, codes, run, counts, first element)
+Loop = Callable[
+    [np.ndarray, np.ndarray, Run, np.ndarray, int], None
+]  # (flat acc, flat codes, run, counts, first element)
 
 WIDTH = 256  # outputs that one pass of an inner loop takes at least, if channels are fewer
 
@@ -67,9 +69,9 @@ def _multiply(rescale: Rescale, channels: int) -> Loop:
     def multiply(acc: np.ndarray, y: np.ndarray, run: Run, counts: np.ndarray, element: int) -> None:
         random = None
         if stochastic:
-            random = np.empty(acc.shape, np.uint64)
+            random = np.empty(acc.size, np.uint64)
             key = sequence_key(run.seed, run.stream)
-            fill_random(key, element, rescale.places, rescale.place, rescale.terms, random.reshape(-1))
+            fill_random(key, element, rescale.places, rescale.place, rescale.terms, random)
         rescale_multiply(acc, *constants, random, y, counts)
 
     return multiply

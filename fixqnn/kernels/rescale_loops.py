@@ -1,6 +1,7 @@
-"""The compiled loops of `fixqnn.kernels.rescale`, over rows of accumulators (rows, channels).
+"""The compiled loops of `fixqnn.kernels.rescale`, over rows of accumulators (rows, channels), one row after another.
 
-Channel constants are vectors along the inner loop, so that it has no branch and vectorises. An argument that is None takes
+Channel constants are vectors along the inner loop, which takes a whole number of rows, so that it has no branch and
+vectorises; the last pass takes what is left. An argument that is None takes
 its part of the formula away at compilation. Every loop stores through the output register, which holds `first` to `last`:
 `other` is None where it clamps, or else the last four arguments of `store`, a tuple. `counts` (2, channels) counts the
 numbers that were below and above, in 32 bits, lest it widen lanes that are narrow.
@@ -48,15 +49,15 @@ def rescale_multiply(
     widest_vectors()
     word, below, above = add.dtype.type, counts[0], counts[1]
     lanes = np.int64(np.iinfo(add.dtype).bits - 1)  # known when compiled, unlike `itemsize`
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, m.size):
+        source, target = acc[start : start + m.size], y[start : start + m.size]
         for c in range(source.size):
             value = word(np.int64(source[c]) * np.int64(m[c]))
             if offset is not None:
                 value = word(value + offset[c])
             s = shift[c] & lanes  # says that it is no wider than the word
             if random is not None:
-                value = word(value + np.int64((random[r, c] >> np.uint64(1)) >> np.uint64(63 - s)))
+                value = word(value + np.int64((random[start + c] >> np.uint64(1)) >> np.uint64(63 - s)))
             negative = None if if_negative is None else if_negative[c]
             odd = None if if_odd is None else if_odd[c]
             value = word(shifted(value, word, s, add[c], negative, odd, flip) + zero)
@@ -78,8 +79,8 @@ def first_edge(codes, start, first, last):
 def rescale_split(acc, m, shift, add, if_negative, if_odd, flip, zero, first, last, other, y, counts):
     """The same where acc·m passes 62 bits: with acc = hi·2^24 + lo, the low 24 bits of lo·m only say "and a little more"."""
     below, above = counts[0], counts[1]
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, m.size):
+        source, target = acc[start : start + m.size], y[start : start + m.size]
         for c in range(source.size):
             a = np.int64(source[c])
             hi = a >> 24
@@ -99,8 +100,8 @@ def rescale_two_step(
     """Gemmlowp's two roundings: a doubling high multiply, then a shift; `wraps` (half, mask) is None if nothing can wrap."""
     # |first factor| <= 2^(bits-1) and 0 <= m < 2^(bits-1), so that the high half needs no clamp
     below, above = counts[0], counts[1]
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, m.size):
+        source, target = acc[start : start + m.size], y[start : start + m.size]
         for c in range(source.size):
             value = np.int64(source[c])
             if wraps is not None:
@@ -127,8 +128,8 @@ def rescale_float(acc, bias, factor, divide, before, up, zero, first, last, y, c
     on, and below. It is None for half_even, which has an instruction of its own.
     """
     fl, below, above = factor.dtype.type, counts[0], counts[1]
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, factor.size):
+        source, target = acc[start : start + factor.size], y[start : start + factor.size]
         for c in range(source.size):
             v = fl(source[c])
             if bias is not None:
@@ -155,8 +156,8 @@ def rescale_float(acc, bias, factor, divide, before, up, zero, first, last, y, c
 def rescale_float_any(acc, bias, factor, divide, before, modes, zero, first, last, other, y, counts):
     """The same for every register, and for constants that may make infinities."""
     fl, below, above = factor.dtype.type, counts[0], counts[1]
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, factor.size):
+        source, target = acc[start : start + factor.size], y[start : start + factor.size]
         for c in range(source.size):
             v = fl(source[c])
             if bias is not None:
@@ -196,8 +197,8 @@ def divided(number, divisor, inverse, modes):
 def rescale_ratio(acc, top, bottom, inverse, offset, modes, zero, first, last, other, y, counts):
     """round((acc·top + offset) / bottom) + zero, in whole numbers."""
     below, above = counts[0], counts[1]
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, top.size):
+        source, target = acc[start : start + top.size], y[start : start + top.size]
         for c in range(source.size):
             number = np.int64(source[c]) * top[c] + offset[c]
             value = divided(number, bottom[c], inverse[c], modes) + zero
@@ -216,8 +217,8 @@ def rescale_estimate(acc, factor, part, modes, zero, first, last, other, y, coun
     below, above = counts[0], counts[1]
     found = 0
     size = abs(part)
-    for r in range(acc.shape[0]):
-        source, target = acc[r], y[r]
+    for start in range(0, acc.size, factor.size):
+        source, target = acc[start : start + factor.size], y[start : start + factor.size]
         doubts = np.int64(0)
         for c in range(source.size):
             scaled = np.float64(source[c]) * factor[c]
@@ -237,6 +238,6 @@ def rescale_estimate(acc, factor, part, modes, zero, first, last, other, y, coun
                 below[c] -= value < first  # what the redo will count
                 above[c] -= value > last
                 if found < doubtful.size:
-                    doubtful[found] = r * source.size + c
+                    doubtful[found] = start + c
                 found += 1
     return found

@@ -16,7 +16,6 @@ from fixqnn.format import Format, affine, fixed
 from fixqnn.kernels.multiplier import floor_sum, mode_without_ties, multiplier_for, rounds_alike
 from fixqnn.kernels.rescale import Rescale
 from fixqnn.kernels.rescale_choice import width_of
-from fixqnn.kernels.rescale_loops import rescale_multiply
 from fixqnn.kernels.rows import from_rows
 from fixqnn.modes import Overflow, Rounding, round_quotient
 from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
@@ -132,21 +131,11 @@ def test_a_witness_is_found_among_many_numbers_at_the_edge():
 
 
 # -------------------------------------------------------------------------------------------- one product and one shift
-@pytest.mark.parametrize("scaler", [None, Shift("half_even"), Multiplier(32), Exact(), Exact("half_away", "wrap")])
-def test_simple_constants_serve_a_block_inside_another_kernel(scaler):
-    ratios = [Fraction(1, 701 + 2 * i) for i in range(64)]
-    rescale = Rescale(scaler, constants_of(scaler, ratios), affine(8, 1, 2), 2**17)
-    acc = accumulators(2**17, 8, 64, 3, np.int32)
-    codes, counts = np.empty(acc.shape, np.int8), np.zeros((2, 64), np.int32)
-    rescale_multiply(acc, *rescale.simple(64), None, codes, counts)
-    run = Run()
-    np.testing.assert_array_equal(codes, rescale.fast(acc, run, lambda p: (p,), 8))
-    np.testing.assert_array_equal(counts, [run.events["output"].below, run.events["output"].above])
-
-
-def test_what_is_no_single_product_has_no_simple_constants():
-    for scaler in (Float(), TwoStepMultiplier(), Multiplier(16, "stochastic"), Divide("floor", Exact())):
-        assert Rescale(scaler, constants_of(scaler, [Fraction(1, 3)]), fixed(8, 0), 2**20).simple(4) is None
+@pytest.mark.parametrize("scaler", [Exact("floor", "wrap"), Exact("half_even"), Multiplier(32)])
+def test_a_sum_that_is_always_zero_takes_no_multiplier_that_fits_no_word(scaler):
+    # a bound of 0 once proved a multiplier of 64 bits, which then fitted no array
+    rescale = Rescale(scaler, constants_of(scaler, [Fraction(1024 * 2, 250)]), fixed(1, 10, signed=False), 0)
+    assert_twins(rescale, np.zeros((3, 1), np.int64), 3)
 
 
 def test_a_ratio_becomes_a_multiplier_only_where_every_accumulator_rounds_alike():
