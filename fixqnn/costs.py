@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fixqnn.graph import Graph, Node
 
@@ -12,9 +13,17 @@ def macs(graph: Graph, node: Node) -> int:
 
     A convolution is counted at every output, padding included.
     """
-    shapes = [graph.values[name].shape for name in (*node.inputs, node.output)]
+    return multiplications(node.op.name, [graph.values[name].shape for name in (*node.inputs, node.output)])
+
+
+def multiplications(operation: str, shapes: Sequence[tuple[int | None, ...]]) -> int:
+    """Multiplications of one sample, from the name of an operation and the shapes of its inputs and of its output.
+
+    >>> multiplications("linear", [(None, 20), (10, 20), (None, 10)])
+    200
+    """
     out = math.prod(shapes[-1][1:])
-    match node.op.name:
+    match operation:
         case "linear":
             return out * shapes[0][-1]
         case "conv":
