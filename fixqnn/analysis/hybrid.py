@@ -26,6 +26,7 @@ from fixqnn.ops.op import Step
 from fixqnn.program import Program
 
 Exactness = frozenset[str]
+Rule = tuple[Rounding, Overflow, int]
 NOTHING: Exactness = frozenset()
 ARITHMETIC = frozenset(("register", "scaler", "table"))
 
@@ -33,6 +34,26 @@ ARITHMETIC = frozenset(("register", "scaler", "table"))
 def is_real(array: np.ndarray) -> bool:
     """Whether an array holds real numbers, and not codes."""
     return array.dtype.kind == "f"
+
+
+def lean(y: np.ndarray, rounding: Rounding, step: float) -> np.ndarray | float:
+    """What a directed rounding adds on average to numbers between two codes.
+
+    For a fraction that is uniform, the mean square error of such a rounding is that of half a step's bias and that of
+    rounding to nearest, 1/3 = 1/4 + 1/12 of a squared step: the first is the work of who rounds, the second of the format.
+    """
+    toward_zero = -np.sign(y)
+    ways = {
+        Rounding.floor: -1,
+        Rounding.ceil: 1,
+        Rounding.toward_zero: toward_zero,
+        Rounding.away_from_zero: -toward_zero,
+    }
+    if rounding not in ways:
+        return 0.0
+    quotient = y / step
+    between = np.abs(quotient - np.rint(quotient)) > 2.0**-FINER
+    return np.where(between, 0.5 * step * ways[rounding], 0.0)
 
 
 @dataclass
@@ -83,16 +104,24 @@ class Part:
             Makes the Run of a pass, by number of the step.
         """
         exact = exact & set(self.causes)
+        inexact = not self.inexact <= exact
+        if inexact:
+            operands = {name: self._as_codes(name, a) for name, a in operands.items()}
         coded = not any(is_real(a) for a in operands.values())
         if coded and exact.isdisjoint(("weights", "values", self.keeper)):
             return self._codes(operands, exact, run)
         y = self._real(operands, self.weights if "weights" in exact else self.coded_weights)
-        if not self.inexact <= exact:
+        rule = output_rule(self.step, exact)
+        if inexact:
             codes = {name: self._nearest(name, a) for name, a in operands.items()}
-            y = y + self._deviation(codes, self._real(codes, self.coded_weights), exact & ARITHMETIC, run)
+            here = self._real(codes, self.coded_weights)
+            deviation = self._unrounded(codes, here, exact & ARITHMETIC, run)
+            if deviation is None:  # whole codes: what the machine's rounding does is among it
+                deviation, rule = self._rounded(codes, here, exact & ARITHMETIC, run), (Rounding.half_even, *rule[1:])
+            y = y + deviation
         if self.keeper and self.keeper not in exact:
-            return self._encode(y, exact, run)
-        return y + self._lean(y, exact) if self.keeper == "values" else y
+            return self._encode(y, rule, run)
+        return y + lean(y, rule[0], float(self.step.out_format.scale)) if self.keeper == "values" else y
 
     @cached_property
     def keeper(self) -> str:
@@ -117,34 +146,19 @@ class Part:
     def _nearest(self, name: str, array: np.ndarray) -> np.ndarray:
         return encode_and_count(self.step.formats[name], array)[0] if is_real(array) else array
 
-    def _encode(self, y: np.ndarray, exact: Exactness, run: Callable[[int], Run]) -> np.ndarray:
-        form, (rounding, overflow, kept) = self.step.out_format, output_rule(self.step, exact)
+    def _as_codes(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Codes in place of reals that are all codes."""
+        codes = self._nearest(name, array)
+        return codes if codes is array or np.array_equal(self.step.formats[name].decode(codes), array) else array
+
+    def _encode(self, y: np.ndarray, rule: Rule, run: Callable[[int], Run]) -> np.ndarray:
+        form, (rounding, overflow, kept) = self.step.out_format, rule
         if overflow is Overflow.forbid:
             overflow = Overflow.saturate
         if (rounding, overflow) == (Rounding.half_even, Overflow.saturate):
             return encode_and_count(form, y)[0]
         seed = run(self.stream).seed + self.stream
         return form.encode(y, rounding, overflow, kept, seed).astype(form.narrow_dtype, copy=False)
-
-    def _lean(self, y: np.ndarray, exact: Exactness) -> np.ndarray | float:
-        """What a directed rounding adds on average, where there is something to round; its scatter is the format's.
-
-        For a fraction that is uniform, the mean square error of such a rounding is that of half a step's bias and that of
-        rounding to nearest, 1/3 = 1/4 + 1/12 of a squared step: the first goes to who rounds, the second to the format.
-        """
-        rounding, _, _ = output_rule(self.step, exact)
-        way = {
-            Rounding.floor: -1,
-            Rounding.ceil: 1,
-            Rounding.toward_zero: -np.sign(y),
-            Rounding.away_from_zero: np.sign(y),
-        }
-        if rounding not in way:
-            return 0.0
-        scale = float(self.step.out_format.scale)
-        quotient = y / scale
-        between = np.abs(quotient - np.rint(quotient)) > 2.0**-FINER
-        return np.where(between, 0.5 * scale * way[rounding], 0.0)
 
     # -- on codes --------------------------------------------------------------------------------------------------------
 
@@ -154,27 +168,33 @@ class Part:
         known = self.inexact <= ARITHMETIC or not exact
         found = self._run(operands, exact, None, run) if known else None
         if found is None:
-            found = self._encode(self._real(operands, self.coded_weights), exact, run)
+            found = self._encode(self._real(operands, self.coded_weights), output_rule(self.step, exact), run)
         return found
 
-    def _deviation(
+    def _unrounded(
+        self, codes: Mapping[str, np.ndarray], here: np.ndarray, exact: Exactness, run: Callable[[int], Run]
+    ) -> np.ndarray | None:
+        """What inexact arithmetic adds to the real result at given codes, before that is rounded; None: not to be had."""
+        table, fine = isinstance(self.step.datapath, Lookup), finer(self.step.out_format)
+        if self.keeper != "values" or not self.inexact <= ARITHMETIC:
+            return None
+        if table and self.step.datapath.entry is None:
+            written = self.step.datapath.fill is not None or self.step.datapath.size is not None
+            return None if written else np.zeros(())  # entries are right, and rounding them is the output's
+        found = self._run(codes, exact, fine, run)
+        whole = fine.encode(here) if table else self._run(codes, ARITHMETIC, fine, run)
+        if found is None or whole is None:
+            return None
+        return (found.astype(np.int64) - whole.astype(np.int64)) * float(fine.scale)
+
+    def _rounded(
         self, codes: Mapping[str, np.ndarray], here: np.ndarray, exact: Exactness, run: Callable[[int], Run]
     ) -> np.ndarray:
-        """What inexact arithmetic adds to the real result at given codes, before that becomes a code."""
-        step, form = self.step, self.step.out_format
-        if not self.keeper or self.keeper == "register":
-            return form.decode(self._codes(codes, exact, run)) - here
-        table = isinstance(step.datapath, Lookup)
-        if table and step.datapath.entry is None and step.datapath.fill is None and step.datapath.size is None:
-            return np.zeros(())  # entries are correctly rounded, and that rounding is the output's
-        if not (table and step.datapath.entry is None) and self.inexact <= ARITHMETIC:
-            fine = finer(form)
-            found = self._run(codes, exact, fine, run)
-            whole = fine.encode(here) if table else self._run(codes, ARITHMETIC, fine, run)
-            if found is not None and whole is not None:
-                return (found.astype(np.int64) - whole.astype(np.int64)) * float(fine.scale)
-        # the machine as it is, whole codes apart from the correct one or not
-        return form.decode(self._codes(codes, exact, run)) - form.decode(self._codes(codes, ARITHMETIC, run))
+        """What inexact arithmetic adds in whole codes."""
+        form, found = self.step.out_format, self._codes(codes, exact, run)
+        if self.keeper != "values":
+            return form.decode(found) - here
+        return form.decode(found) - form.decode(self._codes(codes, ARITHMETIC, run))
 
     def _run(
         self, codes: Mapping[str, np.ndarray], exact: Exactness, out: Format | None, run: Callable[[int], Run]
@@ -222,6 +242,13 @@ class Part:
         else:
             which = " and ".join(sorted(exact)) or "nothing"
             self.notes.add(f"{self.step.name}: with {which} exact, all its arithmetic is taken as exact: {reason}")
+
+
+def _alike(old: np.ndarray, new: np.ndarray, form: Format) -> bool:
+    """Whether two arrays, of codes or reals, stand for the same numbers."""
+    if is_real(old) != is_real(new):
+        old, new = (a if is_real(a) else form.decode(a) for a in (old, new))
+    return np.array_equal(old, new)
 
 
 @dataclass
@@ -280,7 +307,7 @@ class Hybrid:
             operands = {n: changed.get(n, base.get(n)) for n in reads}
             y = part.compute(operands, exact.get(number, otherwise), self._run)
             old = base.get(step.output)
-            if old is None or is_real(old) != is_real(y) or not np.array_equal(old, y):
+            if old is None or not _alike(old, y, step.out_format):
                 changed[step.output] = y
         return changed
 

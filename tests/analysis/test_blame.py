@@ -56,6 +56,7 @@ def machine(**changes: object) -> fq.Accelerator:
     return fq.Accelerator("planted", {**CLEAN, **changes})
 
 
+IGNORED = fq.SumOfProducts(fq.Divide("half_away", fq.Shift()), zero_point="ignored")
 PLANTED = {
     "weights": ("conv2", GRAPH.with_formats({"w2": fq.fixed(3, 2)}), machine()),
     "values": ("conv1", GRAPH.with_formats({"conv1": fq.fixed(4, 2)}), machine()),
@@ -106,6 +107,12 @@ def test_what_never_acts_has_no_share_and_makes_no_error():
     for row in found.rows:
         if row.cause == "register":
             assert (row.share, row.alone.rms) == (0, 0), row
+
+
+def test_a_step_whose_exact_results_are_codes_has_no_share():
+    for accelerator in (hw.systolic(partial=20), machine(average_pool=IGNORED)):
+        found = blame(GRAPH, fq.lower(GRAPH, accelerator), IMAGES)
+        assert [row.share for row in found.rows if row.layer == "relu"] == [0]  # a relu's bound is a code
 
 
 def test_shares_and_interaction_add_up_to_one():
@@ -177,8 +184,7 @@ def test_a_step_without_a_scaler_has_its_register_alone():
 
 
 def test_what_a_machine_cannot_do_exactly_is_noted():
-    average = fq.SumOfProducts(fq.Divide("half_away", fq.Shift()), zero_point="ignored")
-    found = blame(GRAPH, fq.lower(GRAPH, machine(average_pool=average)), IMAGES)
+    found = blame(GRAPH, fq.lower(GRAPH, machine(average_pool=IGNORED)), IMAGES)
     assert any(note.startswith("pool: ") for note in found.notes)
     assert found.remainder.rms < 1e-9  # float64, and only it
 
