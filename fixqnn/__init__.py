@@ -29,6 +29,7 @@ _HOMES = {
     "lower": "fixqnn.program",
     "run": "fixqnn.simulate",
     "warmup": "fixqnn.warm",
+    "accumulators": "fixqnn.analysis.accumulators",
     "Graph": "fixqnn.graph",
     "Node": "fixqnn.graph",
     "Value": "fixqnn.graph",
@@ -92,6 +93,7 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
+    from fixqnn.analysis.accumulators import accumulators
     from fixqnn.analysis.a_priori import BitPlan, frac_bits_for, param_lipschitz
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound

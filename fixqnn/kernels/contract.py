@@ -127,7 +127,7 @@ class Contraction:
         levels = len(self.bound.stages)
         rows = np.zeros((2 * levels + 2, CONSTANTS), np.int64)
         used = np.zeros(2 * levels + 2, np.bool_)
-        numbered = {**self._numbered, 2 * levels + 1: self.bound.bias_register if self.bias else None}
+        numbered = {**self.numbered, 2 * levels + 1: self.bound.bias_register if self.bias else None}
         for index, place in numbered.items():
             if place is not None:
                 rows[index] = register_constants(place.register, place.drop)
@@ -135,7 +135,8 @@ class Contraction:
         return rows, used
 
     @property
-    def _numbered(self) -> dict[int, BoundRegister | None]:
+    def numbered(self) -> dict[int, BoundRegister | None]:
+        """Places by number: product, then register and out of every stage; None where there is none."""
         numbered = {0: self.bound.product}
         for i, stage in enumerate(self.bound.stages):
             numbered |= {1 + 2 * i: stage.register, 2 + 2 * i: stage.out}
@@ -228,7 +229,7 @@ class Contraction:
         last = 2 * len(self.bound.stages) - 1
         counts[:, last] += counts[:, -1]  # the bias enters the outermost register
         np.minimum(first[last], first[-1], out=first[last])
-        for index, place in self._numbered.items():
+        for index, place in self.numbered.items():
             if place is None:
                 continue
             witness = None
