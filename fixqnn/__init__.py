@@ -93,8 +93,8 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
-    from fixqnn.analysis.accumulators import accumulators
     from fixqnn.analysis.a_priori import BitPlan, frac_bits_for, param_lipschitz
+    from fixqnn.analysis.accumulators import accumulators
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound
     from fixqnn.calibration import Policy, calibrate, choose, quantize
