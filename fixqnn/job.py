@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fixqnn.comparison import Comparison, compare_with_float
 from fixqnn.errors import BadFile, BadInput
 from fixqnn.graph import Graph
 from fixqnn.machines import resolve
-from fixqnn.models import load_array, load_model
+from fixqnn.models import Model, load_array, load_model
 from fixqnn.program import Program, lower
 from fixqnn.provenance import stamps
 from fixqnn.report.facts import layer_rows, machine_row, register_rows
@@ -22,6 +22,9 @@ from fixqnn.report.pages import run_page
 from fixqnn.report.tables import Table, jsonable
 from fixqnn.simulate import run
 from fixqnn.trace import Trace
+
+if TYPE_CHECKING:
+    from fixqnn.analysis.needs import Accumulators
 
 Progress = Callable[[int, int | None], None]
 MOST_BYTES = 2 << 30  # of codes kept; beyond, only outputs are
@@ -88,20 +91,9 @@ def perform(job: Job, calibrating: Progress | None = None, running: Progress | N
     FixqnnError
         For anything that cannot be used.
     """
-    machine = resolve(job.machine or "ideal")
-    model = load_model(job.model, job.shapes)
-    arrays = tuple(load_array(path) for path in job.data)
+    model, arrays, program = _loaded(job, calibrating)
     labels = None if job.labels is None else load_array(job.labels)
-    if model.program is not None:
-        if job.policy or job.calibration or job.machine:
-            raise BadInput(f"{job.model} is a program: its machine and formats are settled; leave these options out")
-        program = model.program
-    else:
-        program = lower(_with_formats(model.graph, job, arrays, calibrating), machine)
-    inputs = dict(zip((v.name for v in program.inputs), arrays, strict=False))
-    if len(arrays) != len(program.inputs):
-        names = ", ".join(v.name for v in program.inputs)
-        raise BadInput(f"{len(arrays)} data files for {len(program.inputs)} inputs: {names}, in this order")
+    inputs = _named(program, arrays)
     notes, watch = list(program.notes), "all"
     if (held := _bytes(program, len(arrays[0]))) > MOST_BYTES:
         watch = ()
@@ -117,6 +109,43 @@ def perform(job: Job, calibrating: Progress | None = None, running: Progress | N
             reference = _reference(model.graph, reals)
     row = machine_row(job.machine or program.accelerator, comparison, reference, labels)
     return Done(job, trace, comparison, row, tuple(notes))
+
+
+def register_needs(job: Job, calibrating: Progress | None = None, running: Progress | None = None) -> Accumulators:
+    """Load, quantize, lower, and say how wide every register of a sum must be; a saved program needs no data.
+
+    Raises
+    ------
+    FixqnnError
+        For anything that cannot be used.
+    """
+    from fixqnn.analysis.accumulators import accumulators
+
+    _, arrays, program = _loaded(job, calibrating)
+    data = _named(program, arrays) if arrays else None
+    return accumulators(program, data, engine=job.engine, seed=job.seed, progress=running)
+
+
+def _loaded(job: Job, calibrating: Progress | None) -> tuple[Model, tuple[np.ndarray, ...], Program]:
+    """The model, the data, and the program for the machine; a saved program is one already."""
+    machine = resolve(job.machine or "ideal")
+    model = load_model(job.model, job.shapes)
+    arrays = tuple(load_array(path) for path in job.data)
+    if model.program is not None:
+        if job.policy or job.calibration or job.machine:
+            raise BadInput(f"{job.model} is a program: its machine and formats are settled; leave these options out")
+        return model, arrays, model.program
+    if not arrays and not job.calibration:
+        raise BadInput(f"{job.model} has no formats yet, and they are chosen from samples: give --data x.npy")
+    return model, arrays, lower(_with_formats(model.graph, job, arrays, calibrating), machine)
+
+
+def _named(program: Program, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by the name of the input."""
+    if len(arrays) != len(program.inputs):
+        names = ", ".join(v.name for v in program.inputs)
+        raise BadInput(f"{len(arrays)} data files for {len(program.inputs)} inputs: {names}, in this order")
+    return dict(zip((v.name for v in program.inputs), arrays, strict=True))
 
 
 def _with_formats(graph: Graph, job: Job, arrays: Sequence[np.ndarray], progress: Progress | None) -> Graph:

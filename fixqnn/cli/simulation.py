@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,28 @@ from typing import Any
 import click
 
 from fixqnn.cli.output import AS_JSON, FOLDER, SHAPE, bar, command_line, show, threads_option
+from fixqnn.errors import BadInput
+
+POLICY = (
+    click.option("--weights", type=int, help="Bits of weights.  [default: 8]"),
+    click.option("--activations", type=int, help="Bits of values.  [default: 8]"),
+    click.option(
+        "--ranges",
+        type=click.Choice(["min_max", "percentile", "mse"]),
+        help="From samples to ranges.  [default: min_max]",
+    ),
+    click.option(
+        "--scales", type=click.Choice(["power_of_two", "free"]), help="Steps of formats.  [default: power_of_two]"
+    ),
+    click.option("--per-channel", is_flag=True, default=None, help="One step per output channel of weights."),
+)
+
+
+def policy_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that become fields of a Policy."""
+    for option in reversed(POLICY):
+        verb = option(verb)
+    return verb
 
 
 @click.command()
@@ -56,17 +79,35 @@ def demo(out: Path, seed: int, epochs: int, images: int | None, as_json: bool) -
 
 @click.command()
 @click.argument("model")
+@click.option("--accumulators", is_flag=True, help="Show how wide every register of a sum must be.")
+@click.option(
+    "--data", multiple=True, type=Path, help="With --accumulators: inputs (.npy, batch first); one per input."
+)
+@click.option("--machine", help="With --accumulators: such as hw_models:systolic(partial=16).  [default: ideal]")
+@click.option(
+    "--calibration", multiple=True, type=Path, help="Samples that set the ranges; by default the data itself."
+)
+@policy_options
 @SHAPE
 @AS_JSON
-def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
+def inspect(model: str, accumulators: bool, data: tuple[Path, ...], machine: str | None, calibration: tuple[Path, ...],
+            shapes: tuple[str, ...], as_json: bool, **policy: Any) -> None:  # fmt: skip
     """Show what a model consists of: values, shapes, formats, parameters, multiplications.
 
     MODEL is a .pt2 file (torch.export.save), a saved program (.npz), or a function that returns a torch module:
     my_file.py:build or package.module:build.
+
+    With --accumulators, how many bits every register of a sum needs: by types, proven for every input, and on data. Formats
+    are chosen as `fixqnn run` chooses them; a saved program has its own, and needs no data.
     """
     from fixqnn.models import load_model, parse_shapes
     from fixqnn.report import views
 
+    given = {name: value for name, value in policy.items() if value is not None}
+    if accumulators:
+        return _needs(as_json, model, machine, data, calibration, None, given, shapes=parse_shapes(shapes))
+    if data or machine or calibration or given:
+        raise BadInput("--data, --machine, --calibration and what chooses formats belong to --accumulators; add it")
     found = load_model(model, parse_shapes(shapes))
     if found.program is not None:
         table = views.steps(found.program)
@@ -84,6 +125,20 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"{key}: {line}")
 
 
+def _needs(as_json: bool, *job: Any, **more: Any) -> None:
+    """Show what registers need; at the end one sentence."""
+    from fixqnn.job import Job, register_needs
+    from fixqnn.report import views
+
+    with bar("calibrating") as calibrating, bar("summing") as running:
+        found = register_needs(Job(*job, **more), calibrating, running)
+    data = "no data" if found.samples is None else f"{found.samples} samples"
+    show({"registers": views.needs(found.table(), f"Registers of {found.machine}, in bits; {data}")}, as_json,
+         {**found.facts(), "channels": found.channels()})  # fmt: skip
+    if not as_json:
+        click.echo(found.verdict)
+
+
 @click.command()
 @click.argument("model")
 @click.option(
@@ -94,15 +149,7 @@ def inspect(model: str, shapes: tuple[str, ...], as_json: bool) -> None:
     "--calibration", multiple=True, type=Path, help="Samples that set the ranges; by default the data itself."
 )
 @click.option("--labels", type=Path, help="True labels (.npy): adds accuracy.")
-@click.option("--weights", type=int, help="Bits of weights.  [default: 8]")
-@click.option("--activations", type=int, help="Bits of values.  [default: 8]")
-@click.option(
-    "--ranges", type=click.Choice(["min_max", "percentile", "mse"]), help="From samples to ranges.  [default: min_max]"
-)
-@click.option(
-    "--scales", type=click.Choice(["power_of_two", "free"]), help="Steps of formats.  [default: power_of_two]"
-)
-@click.option("--per-channel", is_flag=True, default=None, help="One step per output channel of weights.")
+@policy_options
 @click.option(
     "--engine",
     type=click.Choice(["fast", "exact"]),

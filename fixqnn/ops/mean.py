@@ -126,6 +126,7 @@ def _adaptive_parts(step: Step) -> list[tuple[tuple[int, ...], tuple[slice, ...]
 
 
 def adaptive_layout(step: Step, terms: int) -> Layout:
+    """Which codes of a bin are averaged."""
     channels = step.shapes[step.inputs[0]][1]
     return _ones(window_of((terms,), (terms,), (1,), (1,), (0,), (1,), 1, channels, 1), (terms,))
 

@@ -74,6 +74,24 @@ REGISTER = (
     Column("value", "number", "the integer that did not fit", show_count),
 )
 
+NEED = (
+    Column("layer", "layer", "the step"),
+    Column("register", "register", "product; sum[0], the innermost running sum, sum[1], the next, bias included"),
+    Column("bits", "has", "bits that it has", show_count),
+    Column("types", "by types", "bits that do if only the formats are known", show_count),
+    Column(
+        "proven", "proven", "bits that do for every input, with these weights, in this order; fewer do not", show_count
+    ),
+    Column("any_order", "any order", "bits that do for every input in any order of the additions", show_count),
+    Column("any_tiling", "any tiling", "the same with tiles of any size", show_count),
+    Column("seen", "on data", "bits that these data asked for, no register acting", show_count),
+    Column("spare", "spare", "bits beyond the proven ones; negative: so many are missing", show_count),
+    Column("short_channels", "short", "output channels for which its bits are not proven to do", show_count),
+    Column("can_act", "can act", "whether some input of the layer makes it overflow, the machine being as it is"),
+    Column("events", "events", "overflows on these data, the machine being as it is", show_count),
+    Column("order", "order matters", "whether another order or tile size changes a sum; never: proved for every input"),
+)
+
 NODE = (
     Column("name", "value", "inputs and results by name"),
     Column("kind", "made by", "input, or the operation"),
@@ -129,6 +147,11 @@ def layers(rows: Rows, title: str) -> Table:
 def registers(rows: Rows, title: str) -> Table:
     """One line per register that acted."""
     return Table(title, REGISTER, [{**row, "record": short_text(row["record"])} for row in rows])
+
+
+def needs(rows: Rows, title: str) -> Table:
+    """One line per register: bits that it has and needs."""
+    return Table(title, _used(NEED, rows), rows)
 
 
 def nodes(graph: Graph, title: str) -> Table:
