@@ -1,0 +1,211 @@
+"""The network that computes a given table of codes: every construction is sized, the smallest is built.
+
+`fixqnn.universal.constructions` says how each works; ``verify`` runs the result on every input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fixqnn.errors import BadInput
+from fixqnn.format import Format
+from fixqnn.graph import Graph
+from fixqnn.universal.affine import find_affine
+from fixqnn.universal.constructions.generic import generic
+from fixqnn.universal.constructions.ladder import ladder
+from fixqnn.universal.constructions.layers import Layer, Network, Size, grid
+from fixqnn.universal.constructions.readout import readout
+from fixqnn.universal.constructions.reduction import reduce_axes
+from fixqnn.universal.constructions.sketch import Sketch
+from fixqnn.universal.functions import FunctionVerdict, as_target, decide_function
+from fixqnn.universal.grid import Setting
+from fixqnn.universal.table import resolve_table
+from fixqnn.universal.verdict import Verdict
+
+__all__ = ["CONSTRUCTIONS", "build", "counting_bound", "plans", "size_of"]
+
+CONSTRUCTIONS = ("affine", "ladder", "readout", "generic")
+# Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
+FEW_POINTS, MOST_POINTS = 64, 1024
+
+
+def build(
+    target: Any,
+    activation: str | Callable[..., Any] | Sequence[int] | Verdict,
+    values: Format | None = None,
+    weights: str = "full",
+    bias: str = "values",
+    rounding: str = "half_up",
+    *,
+    construction: str = "smallest",
+    **parameters: Any,
+) -> Graph:
+    """Build a network that computes a table of codes, bit for bit.
+
+    Parameters
+    ----------
+    target : ndarray of int
+        Output codes, shape (2M+1,) * d: entry [k₁ + M, …, k_d + M] for the input codes k₁ … k_d, each −M … M.
+    activation : str, callable, sequence of int, or Verdict
+        As for `decide`; a Verdict brings everything that follows with it.
+    values : Format
+        ``fq.symmetric(p, s)``.
+    weights, bias, rounding : str
+        As for `decide`.
+    construction : str
+        ``"smallest"``, or one of `CONSTRUCTIONS`.
+    **parameters
+        Of a named activation, by torch's names.
+
+    Returns
+    -------
+    Graph
+        Linear and lookup nodes, every code and format fixed; the output is called ``y``, and ``graph.notes["y"]``
+        tells the construction, the widths, the parameters and the tie rule. Sums must be whole and rounded once under
+        that rule: lower it onto ``hw_models.ideal(rounding)`` or ``fq.universal.round_once(rounding)``.
+
+    Raises
+    ------
+    BadInput
+        For a target that is no table of codes, and where no network computes it, with the reason.
+
+    Examples
+    --------
+    >>> import fixqnn as fq
+    >>> import numpy as np
+    >>> target = np.random.default_rng(0).integers(-7, 8, (15, 15))
+    >>> graph = build(target, "relu", fq.symmetric(3, 4))
+    >>> fq.universal.verify(graph, target) is None
+    True
+    """
+    setting, table, target = _asked(target, activation, values, weights, bias, rounding, parameters)
+    sketches = _sketches(setting, table, target, construction)
+    if not sketches:
+        raise BadInput(_refusal(setting, table, target, construction))
+    sketch = min(sketches, key=lambda sketch: sketch.size.parameters)
+    return _noted(sketch.network(), sketch.name)
+
+
+def plans(
+    target: Any,
+    activation: str | Callable[..., Any] | Sequence[int] | Verdict,
+    values: Format | None = None,
+    weights: str = "full",
+    bias: str = "values",
+    rounding: str = "half_up",
+    **parameters: Any,
+) -> dict[str, Size]:
+    """Size every construction that serves a target, from formulas, without building a network; the smallest first.
+
+    Parameters are those of `build`.
+
+    >>> import fixqnn as fq
+    >>> print(plans([3, 2, 1, 0, -1, -2, -3], "relu", fq.symmetric(2, 2))["affine"])
+    widths 1: 1 weights and 0 biases that are not zero
+    """
+    setting, table, target = _asked(target, activation, values, weights, bias, rounding, parameters)
+    sizes: dict[str, Size] = {}
+    for sketch in sorted(_sketches(setting, table, target, "all"), key=lambda sketch: sketch.size.parameters):
+        sizes.setdefault(sketch.name, sketch.size)
+    return sizes
+
+
+def counting_bound(setting: Setting, inputs: int) -> float:
+    """The least number of parameters with which one architecture can compute every function.
+
+    P parameters of 2M+1 values each make at most (2M+1)^P networks, and there are (2M+1)^N functions of N = (2M+1)^d
+    points: P ≥ N. A weight of one or log2(3) bits counts for as much less.
+
+    >>> counting_bound(Setting(3, 4), 2), round(counting_bound(Setting(3, 4, "binary"), 1), 1)
+    (225.0, 58.6)
+    """
+    values = 2 * setting.largest + 1
+    return values**inputs * float(np.log2(values) / np.log2(len(setting.weight_codes)))
+
+
+def size_of(graph: Graph) -> Size:
+    """Count what a built graph holds: widths, and weights and biases that are not zero."""
+    widths, weights, biases = [], 0, 0
+    for node in graph.nodes:
+        if node.op.name == "linear":
+            _, w, b = node.inputs
+            widths.append(graph.values[node.output].shape[1])
+            weights += int(np.count_nonzero(graph.constants[w].real()))
+            biases += int(np.count_nonzero(graph.constants[b].real()))
+    return Size(tuple(widths), weights, biases)
+
+
+def _asked(
+    target: Any, activation: Any, values: Any, weights: str, bias: str, rounding: str, parameters: dict[str, Any]
+) -> tuple[Setting, tuple[int, ...], np.ndarray]:
+    if isinstance(activation, Verdict | FunctionVerdict):
+        if values is not None or parameters:
+            raise BadInput("a verdict brings format and activation with it; give it alone")
+        codes = as_target(target, activation.setting)
+        if codes.ndim != activation.inputs:
+            raise BadInput(f"the verdict is about {activation.inputs} inputs, the target has {codes.ndim}")
+        return activation.setting, activation.table, codes
+    if values is None:
+        raise BadInput("build needs the format of the values: fq.symmetric(p, s), or a Verdict")
+    setting = values if isinstance(values, Setting) else Setting.of(values, weights, bias, rounding)
+    _, table = resolve_table(activation, setting, parameters)
+    return setting, table, as_target(target, setting)
+
+
+def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, construction: str) -> list[Sketch]:
+    if construction not in ("smallest", "all", *CONSTRUCTIONS):
+        raise BadInput(f"no construction is called {construction!r}; there are {', '.join(CONSTRUCTIONS)}")
+    found = []
+    for name in CONSTRUCTIONS:
+        square = name == "generic" and construction in ("smallest", "all")
+        if square and target.size > (FEW_POINTS if found else MOST_POINTS):
+            continue
+        if construction in ("smallest", "all", name):
+            made = [s for s in _drawn(name, setting, table, target) if s is not None and s.realisable]
+            found += made
+            if made and name == "affine" and construction == "smallest":
+                break
+    return found
+
+
+def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarray) -> Iterator[Sketch | None]:
+    if name == "affine":
+        if found := find_affine(setting, target):
+            layer = Layer(np.array([found.weights]), np.array([found.bias]))
+            yield Sketch(setting, table, (layer,), "affine")
+        return
+    if len(set(table)) == 1:
+        return
+    if name == "generic":
+        yield from generic(setting, table, grid(setting, target.ndim), target.reshape(-1))
+        return
+    reduced = reduce_axes(target)
+    if name == "ladder":
+        yield ladder(setting, table, reduced)
+    if name == "readout":
+        for axis in reduced.axes:
+            yield readout(setting, table, reduced, axis)
+
+
+def _refusal(setting: Setting, table: tuple[int, ...], target: np.ndarray, construction: str) -> str:
+    """Why there is no network, or none of these."""
+    verdict = decide_function(target, table, setting.values, setting.weights, setting.bias, setting.rounding)
+    if verdict.representable is False:
+        return f"no network with {setting} computes this target: {verdict.reason}"
+    which = (
+        "no construction serves" if construction == "smallest" else f"the construction {construction!r} does not serve"
+    )
+    return f"{which} this target with {setting}; whether some network computes it: {verdict.reason}"
+
+
+def _noted(network: Network, name: str) -> Graph:
+    """The graph, with what is known about it."""
+    graph, size = network.graph(), network.size
+    note = {
+        "why": f"{name}: {size}", "construction": name, "widths": size.widths, "weights": size.weights,
+        "biases": size.biases, "parameters": size.parameters, "rounding": str(network.setting.rounding),
+    }  # fmt: skip
+    return Graph(graph.inputs, graph.outputs, graph.nodes, graph.constants, graph.formats, {"y": note})

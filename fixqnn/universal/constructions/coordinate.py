@@ -1,0 +1,230 @@
+"""One input at a time: neurons of the first two layers that say in which class its value is.
+
+Where T(−M) ≠ T(M) the second layer holds thresholds, whose differences are the classes' indicators; where the ends are
+equal it holds a bump per class. Each reads one well chosen first-layer neuron, doubled until the sum is steep enough; where no
+single neuron will do, a code of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fixqnn.universal.constructions.code import Neurons, code_of, first_rows
+from fixqnn.universal.constructions.draft import Draft, Gate, Signal
+from fixqnn.universal.constructions.runs import FAR, Run, offset_between
+from fixqnn.universal.grid import Setting
+
+__all__ = ["Coordinate", "encode", "rows_of_one"]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Indicators of the classes of one input, at level 2.
+
+    Attributes
+    ----------
+    axis : int
+        Which input.
+    gates : tuple of Gate
+        One per class: 1 where the input's value is in it.
+    steps : tuple of Gate or None
+        From class 1 on: 1 where the class is this one or a later one; None where classes are not in order along the
+        input, or there are no thresholds.
+    """
+
+    axis: int
+    gates: tuple[Gate, ...]
+    steps: tuple[Gate, ...] | None
+
+
+def encode(draft: Draft, rows: Neurons, axis: int, labels: Sequence[int]) -> Coordinate | None:
+    """Add first- and second-layer neurons for one input whose value k = −M … M has class ``labels[k + M]``.
+
+    `rows` are the first-layer neurons of a single input. None where they do not tell the classes apart.
+    """
+    labels = np.asarray(labels)
+    low, high = draft.runs[0], draft.runs[-1]
+    if low.value == high.value:
+        return _bumps(draft, rows, axis, labels)
+    order = np.arange(len(labels))
+    cuts = (np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()
+    made = _thresholds(draft, rows, axis, cuts)
+    if made is None:
+        code = code_of(rows, labels)
+        if code is None:
+            return None
+        order = np.argsort(code.values, kind="stable")
+        v = code.values[order]
+        cuts = (np.flatnonzero(labels[order][1:] != labels[order][:-1]) + 1).tolist()
+        made = _along_code(draft, code.rows, code.multiples, axis, v, cuts)
+        if made is None:
+            return None
+    signals = [made[cut] for cut in cuts]
+    pieces: dict[int, list[tuple[Signal, int]]] = {int(label): [] for label in np.unique(labels)}
+    constants = dict.fromkeys(pieces, 0)
+    for i in range(len(cuts) + 1):
+        label = int(labels[order[cuts[i - 1] if i else 0]])
+        if i == 0:
+            constants[label] += 1
+        else:
+            pieces[label].append((signals[i - 1], 1))
+        if i < len(cuts):
+            pieces[label].append((signals[i], -1))
+    gates = tuple(Gate(tuple(pieces[label]), constants[label]) for label in sorted(pieces))
+    in_order = len(cuts) + 1 == len(pieces) and np.all(np.diff(labels[order]) >= 0)
+    return Coordinate(axis, gates, tuple(Gate(((s, 1),)) for s in signals) if in_order else None)
+
+
+def _thresholds(draft: Draft, rows: Neurons, axis: int, cuts: Sequence[int]) -> dict[int, Signal] | None:
+    """Thresholds at cuts (1 where the position is at or behind the cut), few first-layer neurons shared among them."""
+    low, high = draft.runs[0], draft.runs[-1]
+    both = np.vstack([rows.values, -rows.values])
+    steep = np.stack([_steepness(draft, both, cut, low, high) for cut in cuts], axis=1) if cuts else both[:, :0]
+    copies = -(-steep // draft.largest)
+    left, made = set(range(len(cuts))), {}
+    while left:
+        row, served = _best_row(copies, sorted(left))
+        if not served:
+            return None
+        sign, index = (1, row) if row < len(rows.values) else (-1, row - len(rows.values))
+        weights = {i: int(w) for i, w in enumerate(_at(axis, rows.weights[index], draft.inputs)) if w}
+        source = draft.add(1, weights, int(rows.biases[index]))
+        for i in served:
+            c, h = int(steep[row, i]), both[row]
+            offset = offset_between(
+                high.low - c * int(h[cuts[i] :].min()), low.high - c * int(h[: cuts[i]].max()), draft.setting.bias_unit
+            )
+            made[cuts[i]] = Signal(2, draft.add(2, {source: c * sign}, offset), low.value, high.value)
+        left -= set(served)
+    return made
+
+
+def _steepness(draft: Draft, h: np.ndarray, cut: int, low: Run, high: Run) -> np.ndarray:
+    """For every row the least coefficient that makes it a threshold at a cut; `FAR` where there is none."""
+    unit, step = draft.setting.weight_unit, draft.setting.bias_unit
+    below, above = h[:, :cut].max(axis=1), h[:, cut:].min(axis=1)
+    gap = above - below
+    found = np.full(len(h), FAR)
+    open_ = gap > 0
+    c = np.where(open_, np.maximum(-(-(high.low - low.high) // np.maximum(gap, 1)), 1), 0)
+    c = -(-c // unit) * unit
+    for _ in range(draft.setting.s + 1):
+        first = -(-(high.low - c * above) // step) * step
+        fits = open_ & (found == FAR) & (first <= low.high - c * below)
+        found[fits] = c[fits]
+        c = c + unit
+    return found
+
+
+def _best_row(copies: np.ndarray, left: list[int]) -> tuple[int, list[int]]:
+    """The row that serves open cuts at the least cost per cut, and which: 2 parameters per copy, copies + 1 per cut."""
+    part = np.sort(copies[:, left], axis=1)
+    counts = np.arange(1, len(left) + 1)
+    cost = (2 * part + np.cumsum(part + 1, axis=1)) / counts
+    cost[part >= FAR // 1024] = np.inf
+    row, last = np.unravel_index(int(np.argmin(cost)), cost.shape)
+    if not np.isfinite(cost[row, last]):
+        return 0, []
+    cap = part[row, last]
+    return int(row), [i for i in left if copies[row, i] <= cap]
+
+
+def _along_code(
+    draft: Draft, rows: Neurons, multiples: np.ndarray, axis: int, v: np.ndarray, cuts: Sequence[int]
+) -> dict[int, Signal] | None:
+    """Thresholds along a code, in the order of its values."""
+    low, high, made = draft.runs[0], draft.runs[-1], {}
+    sources = [
+        draft.add(1, {axis: int(w[0])}, int(b)) for w, b in zip(rows.weights, rows.biases, strict=True)
+    ]  # fmt: skip
+    for cut in cuts:
+        c = int(_steepness(draft, v[None, :], cut, low, high)[0])
+        if c >= FAR:
+            return None
+        offset = offset_between(high.low - c * int(v[cut]), low.high - c * int(v[cut - 1]), draft.setting.bias_unit)
+        coefficients: dict[int, int] = {}
+        for source, k in zip(sources, multiples, strict=True):
+            coefficients[source] = coefficients.get(source, 0) + c * int(k)
+        made[cut] = Signal(2, draft.add(2, coefficients, offset), low.value, high.value)
+    return made
+
+
+def _bumps(draft: Draft, rows: Neurons, axis: int, labels: np.ndarray) -> Coordinate | None:
+    """A bump per value for tables with equal ends: on within some inner run, off beyond it on both sides."""
+    end = draft.runs[0]
+    inner = [run for run in draft.runs[1:-1] if run.value != end.value]
+    code = None
+    gates = {}
+    for position in range(len(labels)):
+        here = _bump_from(draft, rows.values, position, inner)
+        if here is None:
+            if code is None:
+                code = code_of(rows, np.arange(len(labels))) or False
+            if code is False:
+                return None
+            here = _bump_from(draft, code.values[None, :], position, inner)
+            if here is None:
+                return None
+            _, c, offset, run = here
+            coefficients: Mapping[int, int] = {}
+            for w, b, k in zip(code.rows.weights, code.rows.biases, code.multiples, strict=True):
+                source = draft.add(1, {axis: int(w[0])}, int(b))
+                coefficients = {**coefficients, source: coefficients.get(source, 0) + c * int(k)}
+        else:
+            row, c, offset, run = here
+            coefficients = {draft.add(1, {axis: int(rows.weights[row, 0])}, int(rows.biases[row])): c}
+        gates.setdefault(int(labels[position]), []).append(
+            (Signal(2, draft.add(2, coefficients, offset), end.value, run.value), 1)
+        )
+    amplitudes = {signal.amplitude for terms in gates.values() for signal, _ in terms}
+    if len(amplitudes) > 1 and any(len({s.amplitude for s, _ in terms}) > 1 for terms in gates.values()):
+        return None
+    return Coordinate(axis, tuple(Gate(tuple(gates[label])) for label in sorted(gates)), None)
+
+
+def _bump_from(
+    draft: Draft, values: np.ndarray, position: int, inner: Sequence[Run]
+) -> tuple[int, int, int, Run] | None:
+    """The row, coefficient, offset and run of the cheapest bump at a position; None where no row is alone there."""
+    low, high, unit = draft.runs[0], draft.runs[-1], draft.setting.weight_unit
+    others = np.delete(values, position, axis=1) - values[:, position : position + 1]
+    up = np.where(others > 0, others, FAR).min(axis=1, initial=FAR)
+    down = np.where(others < 0, -others, FAR).min(axis=1, initial=FAR)
+    lone = np.flatnonzero((others != 0).all(axis=1)) if others.size else np.arange(len(values))
+    if not lone.size:
+        return None
+    run = max(inner, key=lambda r: (abs(r.value - low.value), -r.low), default=None)
+    if run is None:
+        return None
+    gap = np.minimum(up, down)[lone]
+    for row in lone[np.argsort(-gap, kind="stable")][:1]:
+        for sign in (1, -1):
+            above, below = (int(up[row]), int(down[row])) if sign > 0 else (int(down[row]), int(up[row]))
+            need = max(-(-(high.low - run.low) // above), -(-(run.high - low.high) // below), 1)
+            c = -(-need // unit) * unit
+            for extra in range(draft.setting.s + 1):
+                d = c + extra * unit
+                v = d * sign * int(values[row, position])
+                bottom = max(run.low, high.low - d * above) - v
+                top = min(run.high, low.high + d * below) - v
+                offset = offset_between(bottom, top, draft.setting.bias_unit)
+                if offset is not None:
+                    return int(row), d * sign, offset, run
+    return None
+
+
+def _at(axis: int, weights: np.ndarray, inputs: int) -> np.ndarray:
+    """Weights of a neuron that reads one input."""
+    placed = np.zeros(inputs, np.int64)
+    placed[axis] = weights[0]
+    return placed
+
+
+@lru_cache(maxsize=64)
+def rows_of_one(setting: Setting, table: tuple[int, ...]) -> Neurons:
+    """First-layer neurons of a single input over all its values."""
+    return first_rows(setting, table, np.arange(-setting.largest, setting.largest + 1)[:, None])
