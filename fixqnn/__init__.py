@@ -76,6 +76,12 @@ _HOMES = {
     "param_lipschitz": "fixqnn.analysis.a_priori",
     "frac_bits_for": "fixqnn.analysis.a_priori",
     "BitPlan": "fixqnn.analysis.a_priori",
+    "plot_pareto": "fixqnn.report.plots",
+    "plot_accuracy_against_width": "fixqnn.report.plots",
+    "plot_heat_map": "fixqnn.report.plots",
+    "plot_sensitivity": "fixqnn.report.plots",
+    "plot_register_events": "fixqnn.report.plots",
+    "write_report": "fixqnn.report.sweep_page",
     "FixqnnError": "fixqnn.errors",
     "FormatError": "fixqnn.errors",
     "BadInput": "fixqnn.errors",
@@ -119,6 +125,14 @@ if TYPE_CHECKING:
     from fixqnn.ops import OPS
     from fixqnn.ops.op import Op, Step
     from fixqnn.program import Program, lower
+    from fixqnn.report.plots import (
+        plot_accuracy_against_width,
+        plot_heat_map,
+        plot_pareto,
+        plot_register_events,
+        plot_sensitivity,
+    )
+    from fixqnn.report.sweep_page import write_report
     from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
     from fixqnn.simulate import run
     from fixqnn.tensor import Tensor

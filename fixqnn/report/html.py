@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from html import escape
+from typing import Any
 
-from fixqnn.report.tables import Table
+from fixqnn.report.tables import Column, Table
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --page: #ffffff; --line: #d6dbe1; --soft: #eef1f5;
@@ -58,7 +61,9 @@ footer dd { margin: 0; }
 """
 
 
-def page(title: str, lead: str, sections: Sequence[str], stamps: Mapping[str, str]) -> str:
+def page(
+    title: str, lead: str, sections: Sequence[str], stamps: Mapping[str, str], style: str = "", script: str = ""
+) -> str:
     """Put sections into a page.
 
     Parameters
@@ -69,15 +74,25 @@ def page(title: str, lead: str, sections: Sequence[str], stamps: Mapping[str, st
         HTML, from `section`.
     stamps : mapping of str to str
         Versions and settings, for the foot of the page.
+    style : str
+        Rules of this page beside those of all pages.
+    script : str
+        The only code that a browser may run here: the page itself says so, by its hash, so that no name or text in it can
+        ever be run. Without a script nothing may.
     """
+    allowed = f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else "'none'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
     foot = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in stamps.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>\n"
         f"<h1>{escape(title)}</h1>\n<p>{escape(lead)}</p>\n"
         + "\n".join(sections)
-        + f"\n<footer><p>How this page was made</p><dl>{foot}</dl></footer>\n</body></html>\n"
+        + f"\n<footer><p>How this page was made</p><dl>{foot}</dl></footer>\n"
+        + (f"<script>{script}</script>\n" if script else "")
+        + "</body></html>\n"
     )
 
 
@@ -92,25 +107,32 @@ def figure(drawing: str, caption: str = "") -> str:
     return f"<figure>{drawing}{below}</figure>"
 
 
-def table(facts: Table) -> str:
-    """Write a table, with the meaning of every column beneath it."""
+def table(facts: Table, sortable: bool = False) -> str:
+    """Write a table, with the meaning of every column beneath it; one to be sorted carries the numbers behind its cells."""
     if not facts.rows:
         return '<p class="dim">None.</p>'
     head = "".join(f"<th{_kind(c.numeric)}>{escape(c.heading)}</th>" for c in facts.columns)
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{_kind(c.numeric, cell)}>{_cell(cell, first=i == 0)}</td>"
-            for i, (c, cell) in enumerate(zip(facts.columns, row, strict=True))
+            f"<td{_kind(c.numeric, cell)}{_value(c, row) if sortable else ''}>{_cell(cell, first=i == 0)}</td>"
+            for i, (c, cell) in enumerate(zip(facts.columns, cells, strict=True))
         )
         + "</tr>"
-        for row in facts.cells()
+        for row, cells in zip(facts.rows, facts.cells(), strict=True)
     )
     meanings = "".join(f"<dt>{escape(heading)}</dt><dd>{escape(text)}</dd>" for heading, text in facts.meanings())
+    kind = ' class="sortable"' if sortable else ""
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f'<dl class="meanings">{meanings}</dl>'
     )
+
+
+def _value(column: Column, row: Mapping[str, Any]) -> str:
+    """The number that a cell is sorted by."""
+    value = row.get(column.key if isinstance(column.key, str) else column.key[0])
+    return f' data-value="{value!r}"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _kind(numeric: bool, cell: str = "") -> str:

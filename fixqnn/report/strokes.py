@@ -61,12 +61,16 @@ def mark(number: int, x: float, y: float, title: str = "") -> str:
     return f'<polygon class="mark {colour}" points="{points}">{inside}</polygon>'
 
 
-def legend(names: Sequence[str]) -> str:
-    """List series by mark and colour, beneath a drawing."""
+def legend(names: Sequence[str], reference: str = "") -> str:
+    """List series by mark and colour, beneath a drawing; and what a dashed line across it stands for."""
     items = "".join(
         f'<span><svg class="key" viewBox="0 0 12 12" aria-hidden="true">{mark(i, 6, 6)}</svg>{escape(name)}</span>'
         for i, name in enumerate(names)
     )
+    if reference:
+        dash = '<line class="reference" x1="0" x2="24" y1="6" y2="6"/>'
+        key = f'<svg class="key wide" viewBox="0 0 24 12" aria-hidden="true">{dash}</svg>'
+        items += f"<span>{key}{escape(reference)}</span>"
     return f'<p class="legend">{items}</p>'
 
 

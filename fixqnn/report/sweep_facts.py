@@ -12,7 +12,7 @@ from typing import Any
 from fixqnn.errors import BadInput
 from fixqnn.report.tables import show_count, show_decibels, show_number, show_percent, show_short
 from fixqnn.sweeps.points import POLICY, split
-from fixqnn.sweeps.rows import COLUMNS, NUMBERS, Row, Rows
+from fixqnn.sweeps.rows import COLUMNS, LARGER_IS_BETTER, NUMBERS, Row, Rows
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,14 @@ def axis_of(name: str) -> Axis:
 
 
 def tick_text(axis: Axis, value: float) -> str:
-    """Write a round number beside an axis: percent without needless zeros.
+    """Write a round number beside an axis: percent and decibels without needless zeros.
 
     >>> tick_text(axis_of("accuracy"), 0.9), tick_text(axis_of("weight_bits"), 250_000)
     ('90 %', '250 k')
     """
-    return f"{100 * value:.4g} %" if axis.show is show_percent else axis.show(value)
+    if axis.show is show_percent:
+        return f"{100 * value:.4g} %"
+    return f"{round(value, 9) + 0.0:.4g}" if axis.show is show_decibels else axis.show(value)
 
 
 def column_axis(name: str) -> Axis:
@@ -181,9 +183,22 @@ def register_setting(rows: Rows) -> str:
     return next(iter([*machine, *widths]), "accumulator_bits")
 
 
+def rank(row: Row, y: str) -> tuple[float, float]:
+    """Give what rows are sorted by, the best first: a column, then bit operations; rows without figures come last."""
+    value = row[y] if row["status"] == "ok" else None
+    if value is None or math.isnan(value):
+        return math.inf, math.inf
+    return (-value if y in LARGER_IS_BETTER else value), row["bit_operations"] or math.inf
+
+
 def float_accuracy(rows: Rows) -> float | None:
     """Give the accuracy of the float network on the same test set, if it is known."""
     return next((row["float_accuracy"] for row in rows if row["float_accuracy"] is not None), None)
+
+
+def command(rows: Rows) -> str:
+    """Give the command line that wrote the store, if it was written by one."""
+    return str(rows.meta.get("command") or rows.meta.get("command_line") or "")
 
 
 def places(values: Iterable[Any]) -> dict[Any, float]:

@@ -125,7 +125,7 @@ def shares(source: Any) -> dict[str, float]:
         rows = as_rows(source)
         found = dict(rows.meta.get("sensitivity") or {})
         if not found:
-            losses = {name: max(loss, 0.0) for name, loss in layer_losses(rows).items()}
+            losses = {name: max(loss, 0.0) for name, (loss, _) in layer_losses(rows).items()}
             total = sum(losses.values())
             found = {name: loss / total for name, loss in losses.items()} if total else {}
     good = {str(k): float(v) for k, v in found.items() if isinstance(v, int | float) and math.isfinite(v)}
@@ -137,10 +137,14 @@ def shares(source: Any) -> dict[str, float]:
     return dict(sorted(good.items(), key=lambda pair: -pair[1]))
 
 
-def layer_losses(rows: Rows) -> dict[str, float]:
+def layer_losses(rows: Rows) -> dict[str, tuple[float, int]]:
     """Find what the narrowest value of a per-layer setting costs against its widest, all other settings being equal.
 
-    The mean over all such pairs of rows, in the unit of `measure`; by the name of the setting, as ``weights[layer1.*]``.
+    Returns
+    -------
+    dict of str to (float, int)
+        By the name of the setting, as ``weights[layer1.*]``: the mean over all such pairs of rows, in the unit of `measure`,
+        and how many pairs there are.
     """
     y, computed = measure(rows), whole(rows)
     computed = computed.where(lambda row: number(row, y) is not None)
@@ -157,7 +161,7 @@ def layer_losses(rows: Rows) -> dict[str, float]:
                 pairs.setdefault(rest, {})[value] = row[y]
         gaps = [its[max(its)] - its[min(its)] for its in pairs.values() if len(its) > 1]
         if gaps:
-            found[name] = sum(gaps) / len(gaps)
+            found[name] = (sum(gaps) / len(gaps), len(gaps))
     return found
 
 
