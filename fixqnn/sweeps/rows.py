@@ -18,13 +18,13 @@ from fixqnn.sweeps.points import Point
 if TYPE_CHECKING:
     import pandas
 
-# Every column, with its type in the store; "JSON" is text there, and a mapping here.
+# Every column, with its type in the store; "JSON" is text there, and a mapping here. `codes` is the SHA-256 of all output codes.
 COLUMNS: Mapping[str, str] = MappingProxyType({
     "key": "TEXT", "settings": "JSON", "machine": "TEXT", "machine_text": "TEXT", "status": "TEXT", "reason": "TEXT",
     "accuracy": "REAL", "accuracy_low": "REAL", "accuracy_high": "REAL", "right": "INTEGER", "total": "INTEGER",
     "float_accuracy": "REAL", "p": "REAL", "changed": "INTEGER", "sqnr": "REAL", "events": "INTEGER", "clips": "INTEGER",
     "layer_events": "JSON", "weight_bits": "INTEGER", "value_bits": "INTEGER", "macs": "INTEGER",
-    "bit_operations": "INTEGER", "accumulator_bits": "INTEGER", "seconds": "REAL", "fingerprint": "TEXT",
+    "bit_operations": "INTEGER", "accumulator_bits": "INTEGER", "seconds": "REAL", "fingerprint": "TEXT", "codes": "TEXT",
     "seed": "INTEGER", "versions": "JSON", "created": "TEXT", "samples_used": "INTEGER",
 })  # fmt: skip
 NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind in ("REAL", "INTEGER"))
