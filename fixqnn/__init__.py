@@ -71,6 +71,7 @@ _HOMES = {
     "accuracy": "fixqnn.metrics",
     "paired_test": "fixqnn.metrics",
     "blame": "fixqnn.analysis.blame",
+    "bisect": "fixqnn.analysis.bisection",
     "error_bound": "fixqnn.analysis.errors",
     "certified_agreement": "fixqnn.analysis.errors",
     "param_lipschitz": "fixqnn.analysis.a_priori",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
     from fixqnn.analysis.a_priori import BitPlan, frac_bits_for, param_lipschitz
     from fixqnn.analysis.accumulators import accumulators
+    from fixqnn.analysis.bisection import bisect
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound
     from fixqnn.calibration import Policy, calibrate, choose, quantize

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -152,6 +152,26 @@ def read_codes(path: Path) -> np.ndarray:
     whole = np.empty(codes.shape, object)
     whole.reshape(-1)[:] = [int(text) for text in codes.ravel()]
     return whole
+
+
+def load_codes(folder: Path) -> Mapping[str, np.ndarray]:
+    """Read all ``<value>.npy`` of a folder as integer codes."""
+    files = sorted(folder.glob("*.npy"))
+    if not files:
+        what = "holds neither a saved run (trace.json) nor .npy files" if folder.is_dir() else "is no folder"
+        raise BadFile(f"{folder} {what}")
+    codes = {}
+    for file in files:
+        try:
+            array = read_codes(file)
+        except (ValueError, OSError, EOFError):
+            raise BadFile(
+                f"{file} is no .npy file of numbers, or is truncated; np.save(path, codes) writes one"
+            ) from None
+        if array.dtype.kind not in "iuO":
+            raise BadInput(f"{file} holds {array.dtype}; a dump holds the integer codes themselves")
+        codes[unquote(file.stem)] = array
+    return codes
 
 
 def _event_json(e: RegisterEvents) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
-from fixqnn.errors import BadFile, BadInput
-from fixqnn.trace import SUMMARY, Difference, Trace, first_difference
+from fixqnn.errors import BadInput
+from fixqnn.trace import SUMMARY, Difference, Trace, first_difference, load_codes
 
 
 @dataclass(frozen=True)
@@ -94,23 +92,3 @@ def _row(name: str, mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
         "share": differing / mine.size if mine.size else 0.0,
         "worst": int(max(wide.max(), -wide.min())) if differing else 0,
     }
-
-
-def load_codes(folder: Path) -> Mapping[str, np.ndarray]:
-    """Read all ``<value>.npy`` of a folder as integer codes."""
-    files = sorted(folder.glob("*.npy"))
-    if not files:
-        what = "holds neither a saved run (trace.json) nor .npy files" if folder.is_dir() else "is no folder"
-        raise BadFile(f"{folder} {what}")
-    codes = {}
-    for file in files:
-        try:
-            array = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            raise BadFile(
-                f"{file} is no .npy file of numbers, or is truncated; np.save(path, codes) writes one"
-            ) from None
-        if array.dtype.kind not in "iu":
-            raise BadInput(f"{file} holds {array.dtype}; a dump holds the integer codes themselves")
-        codes[unquote(file.stem)] = array
-    return codes
