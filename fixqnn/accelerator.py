@@ -99,6 +99,10 @@ class Accelerator:
         rewrites = f", rewrites={self.rewrites!r}" if self.rewrites else ""
         return f"Accelerator({self.name!r}, {dict(self.datapaths)!r}, {self.ports!r}{rewrites}, source={self.source!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = (self.name, dict(self.datapaths), self.ports, self.rewrites, self.source, self.timing)
+        return Accelerator, plain  # a mapping proxy cannot be pickled, and sweeps send machines to processes
+
     def datapath(self, node: Node) -> Datapath | None:
         """Find the datapath of a node: by its name, its function, or its operation; None where there is none."""
         names = (node.name, node.attributes.get("function"), node.op.name)

@@ -41,6 +41,9 @@ class Node:
         object.__setattr__(self, "output", self.output or self.name)
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.name, self.op, self.inputs, self.output, dict(self.attributes))  # a proxy cannot be pickled
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -90,6 +93,10 @@ class Graph:
         object.__setattr__(self, "values", MappingProxyType(self._check()))
         notes = {name: MappingProxyType(dict(note)) for name, note in self.notes.items() if name in self.values}
         object.__setattr__(self, "notes", MappingProxyType(notes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = {name: dict(note) for name, note in self.notes.items()}
+        return Graph, (self.inputs, self.outputs, self.nodes, dict(self.constants), dict(self.formats), notes)
 
     def _check(self) -> dict[str, Value]:
         values: dict[str, Value] = {}

@@ -46,6 +46,14 @@ class Op:
     def __repr__(self) -> str:
         return f"OPS[{self.name!r}]"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle built-in operations by name: they are told from a user's by which object they are."""
+        from fixqnn.ops import OPS
+
+        if OPS.get(self.name) is self:
+            return _built_in, (self.name,)
+        return Op, (self.name, self.shape, self.real, self.prepare, self.exact, self.fast, self.plan)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -106,3 +114,9 @@ class Step:
     def in_format(self, index: int) -> Format:
         """Format of input number `index`."""
         return self.formats[self.inputs[index]]
+
+
+def _built_in(name: str) -> Op:
+    from fixqnn.ops import OPS
+
+    return OPS[name]
