@@ -186,6 +186,10 @@ class Proposals:
         """How many points were asked, those under way elsewhere included."""
         return len(self._trials(TrialState.COMPLETE, TrialState.RUNNING))
 
+    def told(self) -> list[dict[str, Any]]:
+        """Points that were told, in the order in which they were asked."""
+        return [dict(trial.params) for trial in self._trials(TrialState.COMPLETE)]
+
     def round(self, trials: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
         """Ask for the points of one round; none when `trials` points were asked, or the space holds no other.
 
