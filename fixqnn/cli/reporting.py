@@ -41,6 +41,9 @@ def report(
     from fixqnn.report.sweep_page import write_report
     from fixqnn.sweeps.rows import Rows
 
+    for path in (out, csv_file, parquet_file, latex_file):
+        if path is not None and path.resolve() == store.resolve():
+            raise BadInput(f"{path} is the store itself; name another file to write to")
     rows = Rows.load(store)
     files: dict[str, str] = {}
     if out is not None or not (csv_file or parquet_file or latex_file):

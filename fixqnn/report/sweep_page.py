@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fixqnn.errors import BadFile
+from fixqnn.errors import BadFile, BadInput
 from fixqnn.report import html, strokes, sweep_sections
 from fixqnn.report import sweep_facts as facts
 from fixqnn.report.sweep_style import SCRIPT, STYLE
@@ -44,7 +44,7 @@ def write_report(
     Raises
     ------
     BadInput
-        Where there are no rows.
+        Where there are no rows, or the page would overwrite the store.
     BadFile
         For a store that cannot be read, or a file that cannot be written.
 
@@ -57,8 +57,10 @@ def write_report(
     report.html
     """
     source = str(rows) if isinstance(rows, str | Path) else source
-    text = sweep_page(rows, title, command, source)
     out = Path(out)
+    if source and out.resolve() == Path(source).resolve():
+        raise BadInput(f"{out} is the store itself; name another file for its page")
+    text = sweep_page(rows, title, command, source)
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as problem:

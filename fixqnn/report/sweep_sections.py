@@ -276,7 +276,7 @@ def _reference(rows: Rows, y: str) -> tuple[float, str] | None:
 
 def _infinite(rows: Rows, y: str) -> str:
     exact = sum(row["status"] == "ok" and row[y] is not None and facts.number(row, y) is None for row in rows)
-    return f" {exact} rows whose {_word(y)} is no finite number are not drawn." if exact else ""
+    return f" Not drawn: {exact} with a {_word(y)} that is no finite number." if exact else ""
 
 
 def _close_up(lines: Sequence[sweep_series.Series], y: str) -> float | None:

@@ -101,7 +101,7 @@ def cells(rows: Rows, x: str, y: str, value: str) -> tuple[Cells, ...]:
     found = []
     for machine, its in machine_labels(kept).items():
         values = {
-            place: float(Rows(group).best(value)[0][value])
+            place: Rows(group).best(value)[0][value]
             for place, group in _grouped(good.get(machine, Rows()), x, y).items()
         }
         reasons = {
