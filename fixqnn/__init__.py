@@ -83,6 +83,10 @@ _HOMES = {
     "plot_sensitivity": "fixqnn.report.plots",
     "plot_register_events": "fixqnn.report.plots",
     "write_report": "fixqnn.report.sweep_page",
+    "grid": "fixqnn.sweeps.points",
+    "Point": "fixqnn.sweeps.points",
+    "sweep": "fixqnn.sweeps.sweep",
+    "Rows": "fixqnn.sweeps.rows",
     "FixqnnError": "fixqnn.errors",
     "FormatError": "fixqnn.errors",
     "BadInput": "fixqnn.errors",
@@ -137,6 +141,9 @@ if TYPE_CHECKING:
     from fixqnn.report.sweep_page import write_report
     from fixqnn.scaler import Divide, Exact, Float, Multiplier, Shift, TwoStepMultiplier
     from fixqnn.simulate import run
+    from fixqnn.sweeps.points import Point, grid
+    from fixqnn.sweeps.rows import Rows
+    from fixqnn.sweeps.sweep import sweep
     from fixqnn.tensor import Tensor
     from fixqnn.trace import Trace, first_difference
     from fixqnn.warm import warmup

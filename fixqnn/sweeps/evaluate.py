@@ -254,10 +254,7 @@ class Bench:
     def compute(self, task: Task) -> dict[str, Any]:
         """Compute the row of a task; never raises for what the task says."""
         started = perf_counter()
-        row: dict[str, Any] = {
-            "key": task.key, "settings": dict(task.point.settings), "machine_text": task.text, "seed": self.seed,
-            "machine": task.machine.name if task.machine else task.text, "status": "ok", "reason": "",
-        }  # fmt: skip
+        row = self._head(task)
         try:
             if task.machine is None:
                 row.update(status="impossible", reason=task.reason)
@@ -270,9 +267,18 @@ class Bench:
         except Exception as problem:  # whatever it is, the sweep goes on
             frame = traceback.extract_tb(problem.__traceback__)[-1]
             row.update(status="failed", reason=f"{_said(problem)} ({Path(frame.filename).name}, line {frame.lineno})")
-        row["seconds"] = perf_counter() - started
-        row["versions"], row["created"] = _versions(), datetime.now(UTC).isoformat(timespec="seconds")
-        return row
+        return {**row, **_stamp(started)}
+
+    def lost(self, task: Task, reason: str) -> dict[str, Any]:
+        """Make the row of a task that came to no end."""
+        return {**self._head(task), "status": "failed", "reason": reason, **_stamp(perf_counter())}
+
+    def _head(self, task: Task) -> dict[str, Any]:
+        machine = task.machine.name if task.machine else task.text
+        return {
+            "key": task.key, "settings": dict(task.point.settings), "machine": machine, "machine_text": task.text,
+            "seed": self.seed, "status": "ok", "reason": "",
+        }  # fmt: skip
 
     def outputs(self, program: Program, samples: int | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Run a program on the test set, reusing what is known.
@@ -340,6 +346,11 @@ class Bench:
             row.update(right=found.right, total=found.total, float_accuracy=accuracy(floats, labels).value)
             row["p"] = paired_test((floats == labels).ravel(), (ours == labels).ravel())
         return row
+
+
+def _stamp(started: float) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"seconds": perf_counter() - started, "versions": _versions(), "created": now}
 
 
 @lru_cache(maxsize=1)
