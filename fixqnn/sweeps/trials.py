@@ -14,11 +14,12 @@ import numpy as np
 from fixqnn.sweeps.constraints import Constraint
 from fixqnn.sweeps.early_stop import GROWING, EarlyStop
 from fixqnn.sweeps.evaluate import Bench, Task
-from fixqnn.sweeps.rows import Row, Rows
+from fixqnn.sweeps.rows import COLUMNS, Row, Rows
 from fixqnn.sweeps.space import MACHINE, Space, point
 from fixqnn.sweeps.store import Store
 from fixqnn.sweeps.variants import Machine
 
+MEASURED = {"ok": 0.0, "stopped": 0.5}
 WORST = 1e9  # what the sampler is told of an objective that has no number
 
 
@@ -77,7 +78,7 @@ class Trials:
 
         def settle(place: int, row: Row) -> None:
             self.store.add(row)
-            found[place] = row
+            found[place] = {name: row.get(name) for name in COLUMNS}
             if progress is not None:
                 progress(len(found))
 
@@ -143,10 +144,11 @@ class Trials:
 
     def violations(self, row: Row) -> dict[str, float]:
         """By how much a row breaks each limit, below 1; what was not measured whole breaks one more."""
+        if row["status"] not in MEASURED:
+            return {**{f"limit {i}": 1.0 for i in range(len(self.limits))}, "measured": 1.0 + len(self.limits)}
         estimate = self._estimate(row)
         found = {f"limit {i}": below_one(limit.violation(estimate)) for i, limit in enumerate(self.limits)}
-        unmeasured = {"ok": 0.0, "stopped": 0.5}.get(row["status"], 1.0 + len(self.limits))
-        return {**found, "measured": unmeasured}
+        return {**found, "measured": MEASURED[row["status"]]}
 
     def _estimate(self, row: Row) -> dict[str, Any]:
         """Counts grow with the samples."""
