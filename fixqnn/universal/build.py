@@ -14,6 +14,8 @@ from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph
 from fixqnn.universal.affine import find_affine
+from fixqnn.universal.constructions.bounded import bounded
+from fixqnn.universal.constructions.cubes import binary_cubes, compact, cubes
 from fixqnn.universal.constructions.generic import generic
 from fixqnn.universal.constructions.ladder import ladder
 from fixqnn.universal.constructions.layers import Layer, Network, Size, grid
@@ -21,13 +23,13 @@ from fixqnn.universal.constructions.readout import readout
 from fixqnn.universal.constructions.reduction import reduce_axes
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.functions import FunctionVerdict, as_target, decide_function
-from fixqnn.universal.grid import Setting
+from fixqnn.universal.grid import Bias, Setting
 from fixqnn.universal.table import resolve_table
 from fixqnn.universal.verdict import Verdict
 
 __all__ = ["CONSTRUCTIONS", "build", "counting_bound", "plans", "size_of"]
 
-CONSTRUCTIONS = ("affine", "ladder", "readout", "generic")
+CONSTRUCTIONS = ("affine", "ladder", "readout", "compact", "cubes", "binary cubes", "generic", "bounded")
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
 
@@ -160,7 +162,7 @@ def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, cons
         raise BadInput(f"no construction is called {construction!r}; there are {', '.join(CONSTRUCTIONS)}")
     found = []
     for name in CONSTRUCTIONS:
-        square = name == "generic" and construction in ("smallest", "all")
+        square = name in ("generic", "bounded") and construction in ("smallest", "all")
         if square and target.size > (FEW_POINTS if found else MOST_POINTS):
             continue
         if construction in ("smallest", "all", name):
@@ -176,18 +178,40 @@ def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarr
         if found := find_affine(setting, target):
             layer = Layer(np.array([found.weights]), np.array([found.bias]))
             yield Sketch(setting, table, (layer,), "affine")
+        elif target.min() == target.max():
+            yield _constant(setting, table, target)
         return
     if len(set(table)) == 1:
         return
     if name == "generic":
         yield from generic(setting, table, grid(setting, target.ndim), target.reshape(-1))
         return
+    if name == "bounded":
+        if not setting.has_zero and setting.bias == Bias.values:
+            yield bounded(setting, table, grid(setting, target.ndim), target.reshape(-1))
+        return
+    if name == "binary cubes":
+        yield binary_cubes(setting, table, target)
+        return
     reduced = reduce_axes(target)
     if name == "ladder":
         yield ladder(setting, table, reduced)
-    if name == "readout":
-        for axis in reduced.axes:
+    if name == "cubes":
+        yield cubes(setting, table, reduced)
+    for axis in reduced.axes:
+        if name == "readout":
             yield readout(setting, table, reduced, axis)
+        if name == "compact":
+            yield compact(setting, table, reduced, axis)
+
+
+def _constant(setting: Setting, table: tuple[int, ...], target: np.ndarray) -> Sketch:
+    """A constant where no weight is zero: two equal neurons that cancel, and a bias."""
+    unit = setting.weight_unit
+    hidden = Layer(np.full((2, target.ndim), unit), np.zeros(2))
+    return Sketch(
+        setting, table, (hidden, Layer(np.array([[unit, -unit]]), target.reshape(-1)[:1] * setting.s)), "affine"
+    )
 
 
 def _refusal(setting: Setting, table: tuple[int, ...], target: np.ndarray, construction: str) -> str:

@@ -60,11 +60,13 @@ def biases_of(setting: Setting, reach: int) -> np.ndarray:
     return np.arange(-size, size + 1, dtype=np.int64) * unit
 
 
-def first_rows(setting: Setting, table: Sequence[int], points: np.ndarray, lone: bool = True) -> Neurons:
-    """All distinct, not constant rows over points (points, inputs).
+def first_rows(
+    setting: Setting, table: Sequence[int], points: np.ndarray, lone: bool = True, constants: bool = False
+) -> Neurons:
+    """All distinct rows over points (points, inputs).
 
     With a zero among the weights (and `lone`) only neurons that read a single input, which separate all that any
-    neuron separates; without a zero all sign patterns.
+    neuron separates; without a zero all sign patterns. Rows that are constant are left out unless `constants`.
     """
     points = np.asarray(points, np.int64)
     inputs = points.shape[1]
@@ -81,7 +83,7 @@ def first_rows(setting: Setting, table: Sequence[int], points: np.ndarray, lone:
         biases = biases_of(setting, int(np.abs(sums).max(initial=0)))
         values = entries[nearest(setting, sums[None, :] + biases[:, None]) + m]
         order = np.argsort(np.abs(biases), kind="stable")
-        for b in order[(values != values[:, :1]).any(axis=1)[order]]:
+        for b in order[constants | (values != values[:, :1]).any(axis=1)[order]]:
             kept.setdefault(values[b].tobytes(), (weight, int(biases[b]), values[b]))
     if not kept:
         empty = np.zeros((0, len(points)), np.int64)

@@ -23,12 +23,10 @@ __all__ = ["Coordinate", "encode", "rows_of_one"]
 
 @dataclass(frozen=True)
 class Coordinate:
-    """Indicators of the classes of one input, at level 2.
+    """Indicators of the classes of one input or form, at level 2.
 
     Attributes
     ----------
-    axis : int
-        Which input.
     gates : tuple of Gate
         One per class: 1 where the input's value is in it.
     steps : tuple of Gate or None
@@ -36,23 +34,38 @@ class Coordinate:
         input, or there are no thresholds.
     """
 
-    axis: int
     gates: tuple[Gate, ...]
     steps: tuple[Gate, ...] | None
 
 
-def encode(draft: Draft, rows: Neurons, axis: int, labels: Sequence[int]) -> Coordinate | None:
-    """Add first- and second-layer neurons for one input whose value k = −M … M has class ``labels[k + M]``.
+def encode(draft: Draft, rows: Neurons, direction: Sequence[int], labels: Sequence[int]) -> Coordinate | None:
+    """Add first- and second-layer neurons that say in which class a form of the inputs is.
 
-    `rows` are the first-layer neurons of a single input. None where they do not tell the classes apart.
+    Parameters
+    ----------
+    draft : Draft
+        Gets the neurons.
+    rows : Neurons
+        First-layer neurons of a single number, over all values of the form, in order.
+    direction : sequence of int
+        The form's coefficients: a single 1 for an input by itself, signs for a form ±x₁ ± … ± x_d.
+    labels : sequence of int
+        The class of every value of the form.
+
+    Returns
+    -------
+    Coordinate or None
+        None where rows do not tell the classes apart.
     """
     labels = np.asarray(labels)
     low, high = draft.runs[0], draft.runs[-1]
+    if not len(rows.values):
+        return None
     if low.value == high.value:
-        return _bumps(draft, rows, axis, labels)
+        return _bumps(draft, rows, direction, labels)
     order = np.arange(len(labels))
     cuts = (np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()
-    made = _thresholds(draft, rows, axis, cuts)
+    made = _thresholds(draft, rows, direction, cuts)
     if made is None:
         code = code_of(rows, labels)
         if code is None:
@@ -60,7 +73,7 @@ def encode(draft: Draft, rows: Neurons, axis: int, labels: Sequence[int]) -> Coo
         order = np.argsort(code.values, kind="stable")
         v = code.values[order]
         cuts = (np.flatnonzero(labels[order][1:] != labels[order][:-1]) + 1).tolist()
-        made = _along_code(draft, code.rows, code.multiples, axis, v, cuts)
+        made = _along_code(draft, code.rows, code.multiples, direction, v, cuts)
         if made is None:
             return None
     signals = [made[cut] for cut in cuts]
@@ -76,10 +89,10 @@ def encode(draft: Draft, rows: Neurons, axis: int, labels: Sequence[int]) -> Coo
             pieces[label].append((signals[i], -1))
     gates = tuple(Gate(tuple(pieces[label]), constants[label]) for label in sorted(pieces))
     in_order = len(cuts) + 1 == len(pieces) and np.all(np.diff(labels[order]) >= 0)
-    return Coordinate(axis, gates, tuple(Gate(((s, 1),)) for s in signals) if in_order else None)
+    return Coordinate(gates, tuple(Gate(((s, 1),)) for s in signals) if in_order else None)
 
 
-def _thresholds(draft: Draft, rows: Neurons, axis: int, cuts: Sequence[int]) -> dict[int, Signal] | None:
+def _thresholds(draft: Draft, rows: Neurons, direction: Sequence[int], cuts: Sequence[int]) -> dict[int, Signal] | None:
     """Thresholds at cuts (1 where the position is at or behind the cut), few first-layer neurons shared among them."""
     low, high = draft.runs[0], draft.runs[-1]
     both = np.vstack([rows.values, -rows.values])
@@ -91,8 +104,7 @@ def _thresholds(draft: Draft, rows: Neurons, axis: int, cuts: Sequence[int]) -> 
         if not served:
             return None
         sign, index = (1, row) if row < len(rows.values) else (-1, row - len(rows.values))
-        weights = {i: int(w) for i, w in enumerate(_at(axis, rows.weights[index], draft.inputs)) if w}
-        source = draft.add(1, weights, int(rows.biases[index]))
+        source = _first(draft, rows, index, direction)
         for i in served:
             c, h = int(steep[row, i]), both[row]
             offset = offset_between(
@@ -105,7 +117,7 @@ def _thresholds(draft: Draft, rows: Neurons, axis: int, cuts: Sequence[int]) -> 
 
 def _steepness(draft: Draft, h: np.ndarray, cut: int, low: Run, high: Run) -> np.ndarray:
     """For every row the least coefficient that makes it a threshold at a cut; `FAR` where there is none."""
-    unit, step = draft.setting.weight_unit, draft.setting.bias_unit
+    unit, step = draft.unit, draft.setting.bias_unit
     below, above = h[:, :cut].max(axis=1), h[:, cut:].min(axis=1)
     gap = above - below
     found = np.full(len(h), FAR)
@@ -134,13 +146,11 @@ def _best_row(copies: np.ndarray, left: list[int]) -> tuple[int, list[int]]:
 
 
 def _along_code(
-    draft: Draft, rows: Neurons, multiples: np.ndarray, axis: int, v: np.ndarray, cuts: Sequence[int]
+    draft: Draft, rows: Neurons, multiples: np.ndarray, direction: Sequence[int], v: np.ndarray, cuts: Sequence[int]
 ) -> dict[int, Signal] | None:
     """Thresholds along a code, in the order of its values."""
     low, high, made = draft.runs[0], draft.runs[-1], {}
-    sources = [
-        draft.add(1, {axis: int(w[0])}, int(b)) for w, b in zip(rows.weights, rows.biases, strict=True)
-    ]  # fmt: skip
+    sources = [_first(draft, rows, i, direction) for i in range(len(rows.biases))]
     for cut in cuts:
         c = int(_steepness(draft, v[None, :], cut, low, high)[0])
         if c >= FAR:
@@ -153,7 +163,7 @@ def _along_code(
     return made
 
 
-def _bumps(draft: Draft, rows: Neurons, axis: int, labels: np.ndarray) -> Coordinate | None:
+def _bumps(draft: Draft, rows: Neurons, direction: Sequence[int], labels: np.ndarray) -> Coordinate | None:
     """A bump per value for tables with equal ends: on within some inner run, off beyond it on both sides."""
     end = draft.runs[0]
     inner = [run for run in draft.runs[1:-1] if run.value != end.value]
@@ -171,26 +181,26 @@ def _bumps(draft: Draft, rows: Neurons, axis: int, labels: np.ndarray) -> Coordi
                 return None
             _, c, offset, run = here
             coefficients: Mapping[int, int] = {}
-            for w, b, k in zip(code.rows.weights, code.rows.biases, code.multiples, strict=True):
-                source = draft.add(1, {axis: int(w[0])}, int(b))
+            for i, k in enumerate(code.multiples):
+                source = _first(draft, code.rows, i, direction)
                 coefficients = {**coefficients, source: coefficients.get(source, 0) + c * int(k)}
         else:
             row, c, offset, run = here
-            coefficients = {draft.add(1, {axis: int(rows.weights[row, 0])}, int(rows.biases[row])): c}
+            coefficients = {_first(draft, rows, row, direction): c}
         gates.setdefault(int(labels[position]), []).append(
             (Signal(2, draft.add(2, coefficients, offset), end.value, run.value), 1)
         )
     amplitudes = {signal.amplitude for terms in gates.values() for signal, _ in terms}
     if len(amplitudes) > 1 and any(len({s.amplitude for s, _ in terms}) > 1 for terms in gates.values()):
         return None
-    return Coordinate(axis, tuple(Gate(tuple(gates[label])) for label in sorted(gates)), None)
+    return Coordinate(tuple(Gate(tuple(gates[label])) for label in sorted(gates)), None)
 
 
 def _bump_from(
     draft: Draft, values: np.ndarray, position: int, inner: Sequence[Run]
 ) -> tuple[int, int, int, Run] | None:
     """The row, coefficient, offset and run of the cheapest bump at a position; None where no row is alone there."""
-    low, high, unit = draft.runs[0], draft.runs[-1], draft.setting.weight_unit
+    low, high, unit = draft.runs[0], draft.runs[-1], draft.unit
     others = np.delete(values, position, axis=1) - values[:, position : position + 1]
     up = np.where(others > 0, others, FAR).min(axis=1, initial=FAR)
     down = np.where(others < 0, -others, FAR).min(axis=1, initial=FAR)
@@ -217,11 +227,10 @@ def _bump_from(
     return None
 
 
-def _at(axis: int, weights: np.ndarray, inputs: int) -> np.ndarray:
-    """Weights of a neuron that reads one input."""
-    placed = np.zeros(inputs, np.int64)
-    placed[axis] = weights[0]
-    return placed
+def _first(draft: Draft, rows: Neurons, index: int, direction: Sequence[int]) -> int:
+    """The first-layer neuron that applies a row to a form of the inputs."""
+    weight = int(rows.weights[index, 0])
+    return draft.add(1, {i: weight * c for i, c in enumerate(direction)}, int(rows.biases[index]))
 
 
 @lru_cache(maxsize=64)

@@ -56,6 +56,8 @@ class Draft:
     def __post_init__(self) -> None:
         self.runs: tuple[Run, ...] = runs_of(self.setting, self.table)
         self.largest = max(self.setting.weight_codes)
+        # Without a zero among the weights a neuron that one target needs must cancel for the others: even multiples only.
+        self.unit = self.setting.weight_unit * (1 if self.setting.has_zero else 2)
 
     def add(self, level: int, coefficients: Mapping[int, int], offset: int) -> int:
         """Add a neuron and give its number; one that is there already is found again."""
@@ -78,7 +80,7 @@ class Draft:
         Gains are the smallest whose sums keep both runs apart. Returns coefficients, offset and the number of weights; None
         where no offset of the bias's unit fits.
         """
-        off, unit = self.runs[0], self.setting.weight_unit
+        off, unit = self.runs[0], self.unit
         swing = max(on.low - off.high, 1)
         for extra in range(2 * self.setting.s + 2):
             gains = [-(-(swing + extra) // (abs(gate.amplitude) * unit)) * unit for gate in gates]

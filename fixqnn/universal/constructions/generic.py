@@ -21,7 +21,7 @@ from fixqnn.universal.constructions.runs import FAR, ends, offset_between, steep
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Setting, difference_gcd
 
-__all__ = ["generic", "thresholds_along"]
+__all__ = ["generic", "recipes", "thresholds_along"]
 
 
 def thresholds_along(
@@ -99,13 +99,13 @@ def pairs_at_points(
     gap = int(np.diff(values).min()) if len(values) > 1 else 1
     reach = 2 * m * s + s  # from any code to beyond the other end
     t = -(-max(reach, 1) // (gap * unit)) * unit
-    recipes = _recipes(setting, table, {int(k) for k in np.unique(target)}, theta)
-    if recipes is None:
+    steps = recipes(setting, table, {int(k) for k in np.unique(target)}, theta)
+    if steps is None:
         return None
     offsets, weights = [], []
     for label in np.unique(labels):
         here = int(np.flatnonzero(labels == label)[0])
-        for (q, r), times in recipes[int(target[here])]:
+        for (q, r), times in steps[int(target[here])]:
             for code_here, sign in ((q, 1), (r, -1)):
                 offset = offset_between(
                     code_here * s - t * int(code.values[here]),
@@ -124,7 +124,7 @@ def pairs_at_points(
     )  # fmt: skip
 
 
-def _recipes(
+def recipes(
     setting: Setting, table: Sequence[int], wanted: set[int], theta: int
 ) -> dict[int, list[tuple[tuple[int, int], int]]] | None:
     """Write a sum in the cell of every wanted code as θ + Σ w (T(q) − T(r)): the fewest pairs, w what one weight may hold."""
@@ -139,20 +139,20 @@ def _recipes(
         return None
     limit = (m + 2) * setting.s + abs(theta) + max(steps)
     came: dict[int, tuple[int, tuple[tuple[int, int], int]] | None] = {theta: None}
-    frontier, recipes = [theta], {}
+    frontier, found = [theta], {}
     cells = {k: setting.cell(k) for k in wanted}
 
     def settle(total: int) -> None:
         for k, (low, high) in cells.items():
-            if k not in recipes and (low is None or low <= total) and (high is None or total <= high):
+            if k not in found and (low is None or low <= total) and (high is None or total <= high):
                 path, here = [], total
                 while came[here] is not None:
                     here, what = came[here]
                     path.append(what)
-                recipes[k] = path
+                found[k] = path
 
     settle(theta)
-    while frontier and len(recipes) < len(cells):
+    while frontier and len(found) < len(cells):
         following = []
         for here in frontier:
             for step, what in steps.items():
@@ -162,7 +162,7 @@ def _recipes(
                     following.append(there)
                     settle(there)
         frontier = following
-    return recipes if len(recipes) == len(cells) else None
+    return found if len(found) == len(cells) else None
 
 
 def generic(setting: Setting, table: Sequence[int], points: np.ndarray, target: np.ndarray) -> list[Sketch]:

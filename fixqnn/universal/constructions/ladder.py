@@ -33,7 +33,7 @@ def ladder(setting: Setting, table: Sequence[int], reduced: Reduced) -> Sketch |
     theta = int(reduced.table.reshape(-1)[0]) * setting.s
     offset, sums = theta, np.full(reduced.table.shape, theta, np.int64)
     for axis in reduced.axes:
-        coordinate = encode(draft, rows, axis, reduced.labels[axis])
+        coordinate = encode(draft, rows, reduced.direction(axis), reduced.labels[axis])
         if coordinate is None:
             return None
         gates = coordinate.steps or coordinate.gates[1:]

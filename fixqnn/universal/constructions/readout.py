@@ -81,7 +81,7 @@ def _drawn(
     rows = rows_of_one(setting, tuple(table))
     coordinates = []
     for axis in order:
-        coordinate = encode(draft, rows, axis, reduced.labels[axis])
+        coordinate = encode(draft, rows, reduced.direction(axis), reduced.labels[axis])
         if coordinate is None:
             return None
         coordinates.append(coordinate)

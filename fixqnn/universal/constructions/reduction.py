@@ -29,6 +29,10 @@ class Reduced:
         """Inputs that make a difference."""
         return tuple(i for i, length in enumerate(self.table.shape) if length > 1)
 
+    def direction(self, axis: int) -> tuple[int, ...]:
+        """The form that is this input by itself."""
+        return tuple(int(i == axis) for i in range(self.table.ndim))
+
 
 def reduce_axes(target: np.ndarray) -> Reduced:
     """Merge, input by input, the values on which all entries agree.
