@@ -1,4 +1,4 @@
-"""Networks without hidden layer: is a function one rounded affine map?"""
+"""Networks without hidden layer: whether a function is one rounded affine map."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Affine:
         return f"one rounded affine map: weight codes {self.weights}, bias {self.bias} in units of 1/s²"
 
 
-def find_affine(setting: Setting, target: np.ndarray) -> Affine | None | bool:
+def find_affine(setting: Setting, target: np.ndarray) -> Affine | bool | None:
     """Find weights and a bias of a rounded affine map; None: there are none; False: too many to try.
 
     For given weights every input confines the bias to an interval, that of the wanted code's cell.

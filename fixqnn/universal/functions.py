@@ -1,4 +1,4 @@
-"""One function: can any network of this arithmetic compute it?"""
+"""One function, universal or not: whether any network of this arithmetic computes it."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ def _settle(setting: Setting, table: tuple[int, ...], target: np.ndarray) -> tup
         if len(image) == 1:
             layer = Recipe("constant", 1, 0, setting.s * image[0], False)
             return True, "the function is constant: a bias in the last layer", theorem, layer
-        return _unless_affine(affine, "the table is constant: hidden layers forget inputs", theorem, ConstantTable(table[0]))
+        return _unless_affine(
+            affine, "the table is constant: hidden layers forget inputs", theorem, ConstantTable(table[0])
+        )
     step = setting.weight_unit * g
     found, missed = _offset(setting, table, image, step)
     if found is None:

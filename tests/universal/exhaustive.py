@@ -9,9 +9,10 @@ Combinations are searched in a box: what is found can be computed; a box too sma
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from math import ceil, floor
+from operator import mul
 
 import numpy as np
 
@@ -99,14 +100,20 @@ class Exhaustive:
             return [s * b for b in range(-reach // s - largest - 2, reach // s + largest + 3)]
         return list(range(-reach - s * (largest + 2), reach + s * (largest + 2) + 1))
 
-    def first_sums(self):
+    @cached_property
+    def first_sums(self) -> set[tuple[int, int, int]]:
+        """Rounded sums of the first layer, which reads each input once."""
         if self.weights == "full":
             sizes = range(-self.largest, self.largest + 1)
         else:
             sizes = [-self.unit, self.unit] + ([0] if self.zero else [])
         reach = max(abs(w) for w in sizes) * self.largest
-        return {tuple(self.round(np.array([w * x + b for x in self.points])).tolist())
-                for w in sizes for b in self.biases(reach)}  # fmt: skip
+        points = [x if isinstance(x, tuple) else (x,) for x in self.points]
+        return {
+            tuple(self.round(np.array([sum(map(mul, w, x)) + b for x in points])).tolist())
+            for w in product(sizes, repeat=len(points[0]))
+            for b in self.biases(reach * len(points[0]))
+        }
 
     def outcomes(self, basis, start):
         """Rounded sums start + lattice + bias, as triples."""
@@ -129,7 +136,7 @@ class Exhaustive:
     def functions(self, table) -> set[tuple[int, int, int]]:
         """Everything that networks with this table compute on the three points."""
         act = {k: t for k, t in zip(range(-self.largest, self.largest + 1), table, strict=True)}
-        first = self.first_sums()
+        first = self.first_sums
         found = set(first)
         queue = [frozenset(tuple(act[k] for k in f) for f in first)]
         seen = set(queue)
