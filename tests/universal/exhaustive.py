@@ -9,7 +9,7 @@ Combinations are searched in a box: what is found can be computed; a box too sma
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import product
 from math import ceil, floor
 from operator import mul
@@ -17,7 +17,7 @@ from operator import mul
 import numpy as np
 
 
-@lru_cache(maxsize=None)
+@cache
 def nearest(n: int, s: int, tie: str) -> int:
     x = Fraction(n, s)
     low, high = ceil(x - Fraction(1, 2)), floor(x + Fraction(1, 2))
@@ -52,7 +52,7 @@ def hermite(vectors) -> tuple[tuple[int, ...], ...]:
             rows.remove(pivot)
             if pivot[column] < 0:
                 pivot = [-v for v in pivot]
-            for above, at in basis:
+            for above, _ in basis:
                 q = above[column] // pivot[column]
                 for i in range(3):
                     above[i] -= q * pivot[i]
@@ -85,7 +85,10 @@ class Exhaustive:
         self.zero = weights in ("full", "ternary")
         self.radius = radius or 3 * self.largest * s + 3 * self.unit + 4
         self.codes = np.array(
-            [max(-self.largest, min(nearest(n, s, tie), self.largest)) for n in range(-4 * self.radius, 4 * self.radius + 1)]
+            [
+                max(-self.largest, min(nearest(n, s, tie), self.largest))
+                for n in range(-4 * self.radius, 4 * self.radius + 1)
+            ]
         )
         self.outcomes = lru_cache(maxsize=None)(self.outcomes)
 
@@ -135,7 +138,7 @@ class Exhaustive:
 
     def functions(self, table) -> set[tuple[int, int, int]]:
         """Everything that networks with this table compute on the three points."""
-        act = {k: t for k, t in zip(range(-self.largest, self.largest + 1), table, strict=True)}
+        act = dict(zip(range(-self.largest, self.largest + 1), table, strict=True))
         first = self.first_sums
         found = set(first)
         queue = [frozenset(tuple(act[k] for k in f) for f in first)]

@@ -12,10 +12,12 @@ def cells():
     for (weights, bias, dimensions), (columns, rows) in TABLES.items():
         for names, letters in rows.items():
             for name in names.split():
-                yield pytest.param(weights, bias, dimensions, name, columns.split(), letters.split(), id=f"{weights}-{bias}-{name}")
+                yield pytest.param(
+                    weights, bias, dimensions, name, columns.split(), letters.split(), id=f"{weights}-{bias}-{name}"
+                )
 
 
-@pytest.mark.parametrize(("weights", "bias", "dimensions", "name", "columns", "letters"), cells())
+@pytest.mark.parametrize(("weights", "bias", "dimensions", "name", "columns", "letters"), list(cells()))
 def test_the_tables_of_verdicts(weights, bias, dimensions, name, columns, letters):
     assert len(columns) == len(letters)
     for column, letter in zip(columns, letters, strict=True):
