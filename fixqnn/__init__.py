@@ -86,6 +86,8 @@ _HOMES = {
     "grid": "fixqnn.sweeps.points",
     "Point": "fixqnn.sweeps.points",
     "sweep": "fixqnn.sweeps.sweep",
+    "space": "fixqnn.sweeps.space",
+    "search": "fixqnn.sweeps.search",
     "Rows": "fixqnn.sweeps.rows",
     "FixqnnError": "fixqnn.errors",
     "FormatError": "fixqnn.errors",
@@ -143,6 +145,8 @@ if TYPE_CHECKING:
     from fixqnn.simulate import run
     from fixqnn.sweeps.points import Point, grid
     from fixqnn.sweeps.rows import Rows
+    from fixqnn.sweeps.search import search
+    from fixqnn.sweeps.space import space
     from fixqnn.sweeps.sweep import sweep
     from fixqnn.tensor import Tensor
     from fixqnn.trace import Trace, first_difference

@@ -63,6 +63,10 @@ class Found(Rows):
         """
         return python_line(row) if self._line is None else self._line(row)
 
+    def told_by(self, line: Callable[[Row], str]) -> Found:
+        """The same, with another way to write the line of a row, such as for a shell."""
+        return Found(self, self.meta, self.front, self.objectives, self.constraints, line)
+
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}; front of {len(self.front)}>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ from fixqnn.sweeps.constraints import NEED_LABELS, Constraint
 from fixqnn.sweeps.constraints import constraints as read
 from fixqnn.sweeps.early_stop import early_stop as make_rule
 from fixqnn.sweeps.evaluate import MEMORY, Bench
+from fixqnn.sweeps.fair import FairBench
 from fixqnn.sweeps.found import Found, python_line
 from fixqnn.sweeps.points import Point
-from fixqnn.sweeps.rows import LARGER_IS_BETTER, NUMBERS, Row, Rows
+from fixqnn.sweeps.rows import LARGER_IS_BETTER, NUMBERS, Rows
 from fixqnn.sweeps.seeds import seeds
 from fixqnn.sweeps.space import MACHINE, Space, space_of
 from fixqnn.sweeps.store import Store
+from fixqnn.sweeps.sweep import describe
 from fixqnn.sweeps.trials import Trials
 from fixqnn.sweeps.variants import Machine, machines_of
 
@@ -53,7 +56,7 @@ def search(
     policy: Policy = DEFAULT,
     early_stop: float = 0.01,
     memory: int = MEMORY,
-    line: Callable[[Row], str] | None = None,
+    command: str = "",
 ) -> Found:
     """Search a space of settings for those that no others beat, within limits.
 
@@ -81,7 +84,7 @@ def search(
     store : path, optional
         SQLite file of rows, which a sweep may share; None: in memory.
     jobs : int
-        Processes.
+        Processes; -1: one per processor. A cluster computes, as for `sweep`, inside ``joblib.parallel_config``.
     seed : int
         Of the sampler, of the order in which samples are looked at, and of stochastic rounding.
     sampler : "nsga2" or "tpe"
@@ -102,8 +105,8 @@ def search(
         space ends so although it belongs to the front (see `fixqnn.sweeps.early_stop`). 0: all points are measured whole.
     memory : int
         Bytes of codes to keep for other points.
-    line : callable, optional
-        ``line(row) -> str``: how `Found.command` writes the command for a row; by default a line of Python.
+    command : str
+        How all this was asked for; kept with the rows.
 
     Returns
     -------
@@ -118,6 +121,8 @@ def search(
         store of another graph or data set.
     BadFile
         For a store or storage that cannot be used.
+    KeyboardInterrupt
+        After Ctrl-C; it says where the rows are.
 
     Examples
     --------
@@ -139,7 +144,7 @@ def search(
     signs, limits = _signs(objectives), read(constraints)
     _check_numbers(trials, jobs, sampler)
     offered = _labelled(machines_of(machines))
-    bench = Bench(graph, samples, test_set, policy, seed, memory)
+    bench = FairBench(graph, samples, test_set, policy, seed, memory)
     _check_columns(bench, signs, limits)
     whole = space_of(space).for_graph(graph)
     bench.check(
@@ -150,8 +155,9 @@ def search(
     rule = make_rule(bench.samples, early_stop, whole.size)
     name = _name(bench, whole, offered, signs, limits, sampler, early_stop)
     with _quiet(optuna), Store(store, bench.belongs) as kept:
+        describe(kept, bench, command)
         rows = Trials(bench, whole, offered, signs, limits, rule, kept, name, jobs)
-        with Proposals(
+        with _said(rows, trials, store), Proposals(
             _storage(storage, store), name, ["maximize" if s > 0 else "minimize" for s in signs.values()],
             whole.distributions(), [whole.params(one) for one in seeds(whole, bench, trials)], sampler, seed, POPULATION,
             TOGETHER[sampler],
@@ -159,10 +165,10 @@ def search(
             _play(proposals, rows, whole, trials, progress)
         front = rows.front()
         found = {"objectives": list(signs), "constraints": [limit.text for limit in limits], "trials": len(rows.rows)}
-        kept.set_meta(float_accuracy=bench.float_accuracy, search={**found, "front": [row["key"] for row in front]})
+        kept.set_meta(search={**found, "front": [row["key"] for row in front]})
         meta = kept.meta
-    said = line if line is not None else lambda row: python_line(row, policy)
-    return Found(rows.rows, meta, Rows(front, meta), tuple(signs), tuple(limit.text for limit in limits), said)
+    told = tuple(signs), tuple(limit.text for limit in limits)
+    return Found(rows.rows, meta, Rows(front, meta), *told, partial(python_line, policy=policy))
 
 
 def _play(
@@ -221,8 +227,8 @@ def _signs(objectives: Any) -> dict[str, int]:
 def _check_numbers(trials: Any, jobs: Any, sampler: Any) -> None:
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise BadInput(f"trials is a number of points, 1 or more, not {trials!r}")
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise BadInput(f"jobs is a number of processes, 1 or more, not {jobs!r}")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
+        raise BadInput(f"jobs is a number of processes, or -1 for one per processor, not {jobs!r}")
     if sampler not in TOGETHER:
         raise BadInput(f"sampler must be {' or '.join(map(repr, TOGETHER))}, not {sampler!r}")
 
@@ -271,6 +277,16 @@ def _storage(storage: Any, store: str | Path | None) -> Any:
     if storage is None and store is not None:
         return Path(store).with_suffix(".search.jsonl")
     return storage
+
+
+@contextmanager
+def _said(rows: Trials, trials: int, store: str | Path | None) -> Iterator[None]:
+    """Say, after Ctrl-C, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = "in memory, and gone" if store is None else f"in {store}; the same call goes on from there"
+        raise KeyboardInterrupt(f"stopped after {len(rows.rows)} of {trials} points: their rows are {where}") from None
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def sweep(
     bench.check(points, machines)
     tasks = {task.key: task for task in (bench.task(point, machine) for point in points for machine in machines)}
     with Store(store, bench.belongs) as opened:
-        _describe(opened, bench, command)
+        describe(opened, bench, command)
         settled = opened.settled()
         todo = [task for key, task in tasks.items() if key not in settled]
         done = len(tasks) - len(todo)
@@ -125,7 +125,7 @@ def sweep(
         return opened.rows(list(tasks))
 
 
-def _describe(store: Store, bench: Bench, command: str) -> None:
+def describe(store: Store, bench: Bench, command: str) -> None:
     """Write down what all rows have in common, once."""
     known = store.meta
     if "float_accuracy" not in known:

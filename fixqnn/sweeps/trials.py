@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-
+from fixqnn.sweeps.cluster import is_parallel, stream
 from fixqnn.sweeps.constraints import Constraint
 from fixqnn.sweeps.early_stop import GROWING, EarlyStop
-from fixqnn.sweeps.evaluate import Bench, Task
+from fixqnn.sweeps.evaluate import Task
+from fixqnn.sweeps.fair import FairBench
 from fixqnn.sweeps.rows import COLUMNS, Row, Rows
 from fixqnn.sweeps.space import MACHINE, Space, point
 from fixqnn.sweeps.store import Store
+from fixqnn.sweeps.sweep import in_order
 from fixqnn.sweeps.variants import Machine
 
 MEASURED = {"ok": 0.0, "stopped": 0.5}
@@ -29,7 +29,7 @@ class Trials:
 
     Attributes
     ----------
-    bench : Bench
+    bench : FairBench
         Network and test set.
     space, machines
         What settings mean.
@@ -51,7 +51,7 @@ class Trials:
         The settings asked for so far, as they print.
     """
 
-    bench: Bench
+    bench: FairBench
     space: Space
     machines: Mapping[str, Machine]
     signs: Mapping[str, int]
@@ -62,9 +62,6 @@ class Trials:
     jobs: int = 1
     rows: list[Row] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._shuffled = None if self.rule is None else shuffled(self.bench)
 
     # ------------------------------------------------------------------ rows
     def measure(self, asked: Sequence[Mapping[str, Any]], progress: Callable[[int], None] | None = None) -> list[Row]:
@@ -84,14 +81,14 @@ class Trials:
 
         for look in () if self.rule is None else self.rule.looks:
             places = [i for i, task in enumerate(tasks) if i not in found and _steady(task)]
-            parts = [self._shuffled.task(*self._what(asked[i]), subset=look) for i in places]
-            for place, row in zip(places, self._compute(self._shuffled, parts), strict=True):
+            parts = [self.bench.task(*self._what(asked[i]), subset=look) for i in places]
+            for place, row in self._compute(places, parts):
                 if row["status"] == "ok" and (reason := self._reason(row, front)):
                     settle(
                         place, {**row, "key": self._stopped_key(tasks[place]), "status": "stopped", "reason": reason}
                     )
         places = [i for i in range(len(tasks)) if i not in found]
-        for place, row in zip(places, self._compute(self.bench, [tasks[i] for i in places]), strict=True):
+        for place, row in self._compute(places, [tasks[i] for i in places]):
             settle(place, row)
         rows = [found[i] for i in range(len(tasks))]
         self.rows += rows
@@ -121,9 +118,20 @@ class Trials:
                 found[place] = row
         return found
 
-    def _compute(self, bench: Bench, tasks: Sequence[Task]) -> Iterable[dict[str, Any]]:
-        """Compute rows, in the order of the tasks."""
-        return (bench.compute(task) for task in tasks)
+    def _compute(self, places: Sequence[int], tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Compute rows, as they come: (place, row). Settings of other names may be one program, and have one key."""
+        wanted: dict[str, list[int]] = {}
+        for place, task in zip(places, tasks, strict=True):
+            wanted.setdefault(task.key, []).append(place)
+        ordered = in_order(self.bench.graph, list({task.key: task for task in tasks}.values()))
+        found = (
+            stream(self.bench, ordered, self.jobs)
+            if ordered and is_parallel(self.jobs)
+            else map(self.bench.compute, ordered)
+        )
+        for row in found:
+            for place in wanted[row["key"]]:
+                yield place, row
 
     def _reason(self, row: Mapping[str, Any], front: Rows) -> str:
         whole = {**row, "float_accuracy": self.bench.float_accuracy}
@@ -157,16 +165,6 @@ class Trials:
         more = self.bench.samples / row["samples_used"]
         counts = {n: row[n] * more for n in (*GROWING, "right") if row[n] is not None}
         return {**row, **counts, "total": self.bench.samples, "float_accuracy": self.bench.float_accuracy}
-
-
-def shuffled(bench: Bench) -> Bench:
-    """Give a bench whose test set stands in another order, which its seed settles: any first samples are a fair part of all."""
-    order = np.random.default_rng([bench.seed & 0xFFFFFFFF, bench.samples]).permutation(bench.samples)
-    other = copy.copy(bench)
-    other.inputs = {name: array[order] for name, array in bench.inputs.items()}
-    other.labels = None if bench.labels is None else bench.labels[order]
-    other.reference = {name: array[order] for name, array in bench.reference.items()}
-    return other
 
 
 def below_one(violation: float) -> float:
