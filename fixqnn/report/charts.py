@@ -206,7 +206,10 @@ def heat_map(
     for j, c in enumerate(panel.columns[::every]):
         text = _brief(str(c), max(2, int(wide * every / CHARACTER)))
         parts.append(strokes.words(left + wide * (j * every + 0.5), bottom + 13, text, "note", "middle"))
-    parts.append(strokes.words(left + wide * len(panel.columns) / 2, bottom + 28, x, "axis", "middle"))
+    x = _brief(x, 56)
+    half = CHARACTER * len(x) / 2  # the label of a narrow map is pushed back inside
+    centre = min(max(left + wide * len(panel.columns) / 2, half), WIDTH - half)
+    parts.append(strokes.words(centre, bottom + 28, x, "axis", "middle"))
     parts.append(_sideways(9, bottom / 2, _brief(y, int(bottom / CHARACTER))))
     return strokes.frame(bottom + 34, parts, f"{panel.name}: values by {x} and {y}")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fixqnn.errors import BadInput
 from fixqnn.report import sweep_facts as facts
 from fixqnn.report import sweep_series as series
+from fixqnn.report.tables import show_rate
 from fixqnn.sweeps.rows import LARGER_IS_BETTER, Rows
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def plot_register_events(rows: Source, x: str | None = None) -> Figure:
     if not panels:
         raise BadInput("no register inside a layer overflowed in any computed row: there is nothing to draw")
     label = "overflows per sample"
-    return _maps(panels, facts.axis_of(x).label, "layer", label, facts.axis_of("events").show, "YlOrRd", counts=True)
+    return _maps(panels, facts.axis_of(x).label, "layer", label, show_rate, "YlOrRd", counts=True)
 
 
 # ---------------------------------------------------------------------- drawing

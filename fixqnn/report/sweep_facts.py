@@ -43,6 +43,7 @@ AXES = {
         Axis("bias", "bits of biases"),
         Axis("inputs", "bits of inputs"),
         Axis("outputs", "bits of outputs"),
+        Axis("partial_bits", "bits of partial sums"),
     )
 }
 
@@ -196,9 +197,10 @@ def float_accuracy(rows: Rows) -> float | None:
     return next((row["float_accuracy"] for row in rows if row["float_accuracy"] is not None), None)
 
 
-def command(rows: Rows) -> str:
-    """Give the command line that wrote the store, if it was written by one."""
-    return str(rows.meta.get("command") or rows.meta.get("command_line") or "")
+def commands(rows: Rows) -> list[str]:
+    """Give the command lines that wrote the store, as far as it was written by such."""
+    found = rows.meta.get("commands") or rows.meta.get("command") or []
+    return [found] if isinstance(found, str) else [str(command) for command in found]
 
 
 def places(values: Iterable[Any]) -> dict[Any, float]:

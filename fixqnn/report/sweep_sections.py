@@ -9,7 +9,7 @@ from shlex import quote
 from fixqnn.errors import BadInput
 from fixqnn.report import charts, html, strokes, sweep_series, sweep_tables
 from fixqnn.report import sweep_facts as facts
-from fixqnn.report.tables import show_count, show_percent, show_short
+from fixqnn.report.tables import show_count, show_percent, show_rate
 from fixqnn.sweeps.points import split
 from fixqnn.sweeps.rows import Rows
 
@@ -43,9 +43,10 @@ def fronts(rows: Rows) -> str:
     y = facts.measure(rows)
     drawn = []
     for x in COSTS:
-        if not _drawable(rows, x, y) or len({row[x] for row in facts.drawable(rows, x, y)}) < 2:
+        lines = sweep_series.fronts(rows, x, y) if _drawable(rows, x, y) else ()
+        if all(len({spot.x for spot in line.spots}) < 2 for line in lines):  # of no machine it tells anything
             continue
-        lines, axes = sweep_series.fronts(rows, x, y), (facts.axis_of(x), facts.axis_of(y))
+        axes = (facts.axis_of(x), facts.axis_of(y))
         drawn.append(
             html.figure(
                 charts.cloud(lines, *axes, _reference(rows, y)),
@@ -79,7 +80,11 @@ def widths(rows: Rows) -> str:
         values, lines = sweep_series.by_width(rows, name, y)
         axis = facts.axis_of(name)
         drawing = charts.widths(values, lines, axis, facts.axis_of(y), _reference(rows, y))
-        drawn.append(html.figure(drawing, f"Where the line turns flat, more {axis.label} buy nothing."))
+        ordered = all(facts.is_number(value) for value in values)
+        caption = (
+            "Where the line turns flat, a larger value buys nothing." if ordered else "The line only guides the eye."
+        )
+        drawn.append(html.figure(drawing, caption))
     if not drawn:
         return ""
     whisker = " Upright strokes: 95 % intervals (Wilson); where they overlap, a difference may be luck."
@@ -137,11 +142,12 @@ def sensitivity(rows: Rows) -> str:
         unit = ("percentage points", 100) if facts.measure(rows) == "accuracy" else ("decibels", 1)
         ordered = dict(sorted(losses.items(), key=lambda pair: -pair[1][0])[:MOST_LAYERS])
         drawing = charts.shares(
-            {n: (loss, f"{unit[1] * loss:+.1f} ({pairs}×)") for n, (loss, pairs) in ordered.items()}
+            {n: (loss, f"{_signed(unit[1] * loss)} ({pairs}×)") for n, (loss, pairs) in ordered.items()}
         )
         caption = (
             f"Measured: {unit[0]} lost between the widest and the narrowest value of one setting, all others being equal; "
-            "in brackets, how many such pairs of rows the mean is of."
+            "in brackets, how many such pairs of rows the mean is of. Below zero the narrow value did better, as where wide "
+            "products overflow a register."
         )
         drawn.append(html.figure(drawing, caption))
     if not drawn:
@@ -199,8 +205,8 @@ def events(rows: Rows) -> str:
         return html.section("Registers that overflowed", "None, in any row.", calm if len(quiet) > 1 else "")
     values = [v for panel in loud for v in panel.values.values() if v]
     ends, axis = (min(values), max(values)), facts.axis_of(x)
-    drawn = [_panel(panel.name, charts.heat_map(panel, axis.label, "", show_short, ends, True)) for panel in loud]
-    scale = charts.ramp(ends, show_short, "overflows per sample, logarithmic", True)
+    drawn = [_panel(panel.name, charts.heat_map(panel, axis.label, "", show_rate, ends, True)) for panel in loud]
+    scale = charts.ramp(ends, show_rate, "overflows per sample, logarithmic", True)
     told = (
         "How often registers inside each layer were asked to hold a number that does not fit: per sample, averaged over "
         "the rows. Layers stand in the order of computation. Clipping by a layer's output format does not count."
@@ -242,11 +248,9 @@ def reasons(rows: Rows) -> str:
 def again(rows: Rows, source: str) -> str:
     """Show how to go on and how to compute a row again."""
     parts = []
-    command = facts.command(rows)
-    if command:
-        parts.append(
-            f"<p>The same command goes on where it stopped; rows that are there are not computed again:</p>{_code(command)}"
-        )
+    if commands := facts.commands(rows):
+        told = "The same command goes on where it stopped; rows that are there are not computed again:"
+        parts.append(f"<p>{told}</p>{_code(chr(10).join(commands))}")
     if source:
         parts.append(f"<p>This page again:</p>{_code(f'fixqnn report {quote(source)} -o report.html')}")
     y = facts.measure(rows)
@@ -292,6 +296,15 @@ def _drawable(rows: Rows, *names: str) -> bool:
         return bool(facts.drawable(rows, *names))
     except BadInput:
         return False
+
+
+def _signed(value: float) -> str:
+    """Write a difference with its sign.
+
+    >>> _signed(-5.96), _signed(0.25)
+    ('−6.0', '+0.2')
+    """
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _panel(name: str, drawing: str) -> str:

@@ -26,8 +26,10 @@ FIGURES = (
 )
 COSTS = (
     Column("bit_operations", "bit operations", "per sample: multiplications times bits of both factors", show_short),
-    Column("weight_bits", "weights", "bits of all weights and biases in memory", show_short),
-    Column("value_bits", "values", "bits of all values of one sample, inputs and results of every layer", show_short),
+    Column("weight_bits", "weight memory", "bits of all weights and biases", show_short),
+    Column(
+        "value_bits", "value memory", "bits of all values of one sample, inputs and results of every layer", show_short
+    ),
     Column("accumulator_bits", "accumulator", "bits of the widest register in any sum", show_number),
 )
 FOOT = (

@@ -171,14 +171,15 @@ def test_pareto_pictures_have_a_mark_for_every_computed_row():
 
 
 def test_no_text_leaves_its_drawing():
-    long = Rows([{**r, "layer_events": {"a" * 80: {"sum[0]": 3}}} for r in grid()], grid().meta)
-    for text in (sweep_page(grid()), sweep_page(long)):
+    long = Rows([{**r, "layer_events": {"a" * 80: {"sum[0]": 3}}} for r in grid()], {"sensitivity": {"b" * 80: 1.0}})
+    words = [row(4, 4, settings={"c" * 60: "d" * 40 + str(i), "e" * 60: "f" * 40 + str(i)}) for i in range(3)]
+    for text in (sweep_page(grid()), sweep_page(long), sweep_page(words)):
         for svg in body_of(text).iter("svg"):
             wide = float(svg.get("viewBox").split()[2])
             for label in svg.iter("text"):
-                if label.get("x") is None:
+                if label.get("x") is None:  # set sideways
                     continue
-                room = 6.2 * len(label.text or "")
+                room = 5.6 * len(label.text or "")  # mean width of small letters at this size
                 x, anchor = float(label.get("x")), label.get("text-anchor")
                 left = x - {"middle": room / 2, "end": room}.get(anchor, 0)
                 assert left > -4, label.text
