@@ -72,6 +72,8 @@ def accumulators(
     ------
     BadInput
         For data that do not fit the program.
+    RegisterOverflow
+        When the data bring a result that does not fit an output whose register forbids overflow.
     TooWide
         With data, when the fast engine cannot be trusted with a step; ``engine="exact"`` then can.
 
@@ -133,15 +135,15 @@ def _needs(step: Step, sums: Sequence[Terms]) -> LayerNeeds:
             bounds[name] = one if name not in bounds else _joined(bounds[name], one)
     registers = {place.name: place.register for place in distinct[0].contraction.bound.registers}
     wide = {name: max(2, _signed_bits(b.proven)) for name, b in bounds.items()}
-    needs = tuple(
-        RegisterNeed(
-            step.name, name, record, b.types, b.proven, b.own_order["order"], b.own_order["tiles"], None,
-            _can_act(b, record), None, b.sources, step, wide,
-        )
-        for name, record in registers.items()
-        for b in (bounds[name],)
-    )  # fmt: skip
-    return LayerNeeds(step.name, step.op.name, needs, _order_is_idle(distinct, needs), None)
+    needs: list[RegisterNeed] = []
+    for name, record in registers.items():
+        b = bounds[name]
+        can_act = _can_act(b, record, all(need.can_act is False for need in needs))
+        needs.append(RegisterNeed(
+            step.name, name, record, b.types, b.proven, b.own_order["order"], b.own_order["tiles"], None, can_act, None,
+            b.sources, step, wide,
+        ))  # fmt: skip
+    return LayerNeeds(step.name, step.op.name, tuple(needs), _order_is_idle(distinct, needs), None)
 
 
 def _bounds(step: Step, terms: Terms) -> Iterator[tuple[str, _Bounds]]:
@@ -185,11 +187,15 @@ def _signed_bits(span: Span) -> int:
     return max(span.most, -span.least).bit_length() + 1
 
 
-def _can_act(b: _Bounds, record: Any) -> bool | None:
-    """Whether some input makes a register act, the others being as they are; None: neither proved nor refuted."""
+def _can_act(b: _Bounds, record: Any, first: bool) -> bool | None:
+    """Whether some input makes a register act, the others being as they are; None: neither proved nor refuted.
+
+    `first` says that those before it cannot act: then what it is asked as if it did not act either makes it act.
+    """
     if b.acting.fits(record):
         return False
-    return True if b.tight else None
+    attained = all(source.free and bool(source.reach.tight.all()) for source in b.sources)
+    return True if b.tight or (first and attained) else None
 
 
 def _order_is_idle(sums: Sequence[Terms], needs: Sequence[RegisterNeed]) -> bool:
