@@ -39,7 +39,7 @@ FOOT = (
     Column("status", "status", "ok; impossible, for the reason given; failed, which is a defect to report"),
     Column("reason", "reason", "why there are no figures"),
 )
-_MAY_LOSE = "the cheapest row that is at most so far below {}; an amount that no row keeps to is left out; best: no row is better"
+_MAY_LOSE = "the cheapest row that is at most so far below {}{}; an amount that no row keeps to is left out; best: no row is better"
 REASONS = (
     Column("status", "status", "impossible: the machine or the formats cannot do this; failed: a defect to report"),
     Column("count", "rows", "how many rows have this reason", show_count),
@@ -60,24 +60,24 @@ def choices(rows: Rows) -> Table:
     for machine, its in facts.machine_labels(good).items():
         best = its.best(y)
         base = best[0][y] if reference is None else reference
-        picked = [("best", best)]
+        picked = [(0.0, best)]
         for loss in LOSSES[y]:
             within = its.where(lambda row, least=base - loss: row[y] >= least - 1e-12)
-            picked.append((_loss(loss, y), within.best("bit_operations")))
-        labels: dict[int, list[str]] = {}
-        lines = {}
-        for label, some in picked:
+            picked.append((loss, within.best("bit_operations")))
+        kept: dict[int, list[float]] = {}
+        for loss, some in picked:
             for row in some:
-                place = its.index(row)
-                labels.setdefault(place, []).append(label)
-                lines[place] = {**row, "machine": machine, "point": _point(row)}
-        found += [{**line, "loss": ", ".join(labels[place])} for place, line in lines.items()]
+                kept.setdefault(its.index(row), []).append(loss)
+        found += [
+            {**its[place], "machine": machine, "point": _point(its[place]), "loss": _loss(losses, y)}
+            for place, losses in kept.items()
+        ]
     against = "the best row" if reference is None else "the float network"
     first = _first(y)
     columns = (
         Column("machine", "machine", ""),
-        Column("loss", "may lose", _MAY_LOSE.format(against)),
         *first,
+        Column("loss", "may lose", _MAY_LOSE.format(against, ", in percentage points" if y == "accuracy" else "")),
         Column("point", "settings", ""),
         *(c for c in FIGURES if c not in first and c.key not in ("changed", "clips")),
         *(c for c in COSTS if c.key != "value_bits"),
@@ -146,15 +146,17 @@ def _first(y: str) -> tuple[Column, ...]:
     return tuple(column for column in FIGURES if column.key == y)
 
 
-def _loss(loss: float, y: str) -> str:
-    """Write an amount that may be lost.
+def _loss(losses: Sequence[float], y: str) -> str:
+    """Write what may be lost for a row to be picked; 0 stands for the best row.
 
-    >>> _loss(0.005, "accuracy"), _loss(3.0, "sqnr")
-    ('≤ 0.5 points', '≤ 3 dB')
+    >>> _loss([0.0], "accuracy"), _loss([0.0, 0.005], "accuracy"), _loss([0.005, 0.01, 0.02], "accuracy"), _loss([3.0], "sqnr")
+    ('best', 'best, ≤ 0.5 points', '≤ 0.5–2 points', '≤ 3 dB')
     """
-    if y != "accuracy":
-        return f"≤ {loss:.3g} dB"
-    return f"≤ {100 * loss:.3g} {'point' if loss == 0.01 else 'points'}"
+    factor = 100 if y == "accuracy" else 1
+    numbers = [f"{factor * loss:.3g}" for loss in losses if loss]
+    unit = "dB" if y != "accuracy" else "point" if numbers[-1:] == ["1"] else "points"
+    amount = [f"≤ {'–'.join(dict.fromkeys((numbers[0], numbers[-1])))} {unit}"] if numbers else []
+    return ", ".join([*(["best"] if 0.0 in losses else []), *amount])
 
 
 def _point(row: Row) -> str:
