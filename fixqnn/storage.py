@@ -148,6 +148,11 @@ def _program(document: dict[str, Any], arrays: Mapping[str, np.ndarray], known: 
 
 def to_json(value: Any) -> Any:
     """Write records, formats, rationals and floats as plain JSON, without losing a bit."""
+    kind = type(value)
+    if kind is int or kind is str or kind is bool or value is None:  # most of what there is
+        return value
+    if kind is tuple or kind is list:
+        return [to_json(v) for v in value]
     if isinstance(value, Enum):
         return str(value)
     if isinstance(value, CallableName):
@@ -163,9 +168,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Format):
         fields = (value.bits, value.signed, value.scale, value.zero_point, value.axis, value.narrow_range)
         return {"format": [to_json(f) for f in fields]}
-    if type(value).__name__ in RECORDS:
+    if kind.__name__ in RECORDS:
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"record": type(value).__name__, "fields": fields}
+        return {"record": kind.__name__, "fields": fields}
     if isinstance(value, Mapping):
         return {"map": {str(k): to_json(v) for k, v in value.items()}}
     if isinstance(value, list | tuple):

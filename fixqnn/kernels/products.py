@@ -168,7 +168,12 @@ def output_limits(register: Register) -> tuple[int, int, tuple[int, ...] | None]
 
 def spread(values: Sequence[Any], channels: int, width: int, dtype: Any = np.int64) -> np.ndarray:
     """Constants of one channel after the other, or one of all, as a vector as long as an inner loop."""
-    return np.resize(np.resize(np.array(values, dtype), channels), width)
+    row = np.resize(np.array(values, dtype), channels)
+    if not channels or width % channels:
+        return np.resize(row, width)
+    rows = np.empty((width // channels, channels), dtype)
+    rows[:] = row  # np.resize would join thousands of pieces
+    return rows.reshape(-1)
 
 
 def shifts_of(shifts: Sequence[int], rounding: Rounding) -> list[list[int]]:
