@@ -25,6 +25,7 @@ _HOMES = {
     "examine_certificate": "fixqnn.universal.certificate",
     "build": "fixqnn.universal.build",
     "plans": "fixqnn.universal.build",
+    "narrowest": "fixqnn.universal.smallest",
     "size_of": "fixqnn.universal.build",
     "counting_bound": "fixqnn.universal.build",
     "verify": "fixqnn.universal.verify",

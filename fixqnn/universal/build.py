@@ -18,31 +18,36 @@ from fixqnn.universal.constructions.bounded import bounded
 from fixqnn.universal.constructions.cubes import binary_cubes, compact, cubes
 from fixqnn.universal.constructions.generic import generic
 from fixqnn.universal.constructions.ladder import ladder
-from fixqnn.universal.constructions.layers import Layer, Network, Size, grid
+from fixqnn.universal.constructions.layers import Layer, Size, grid
 from fixqnn.universal.constructions.readout import readout
 from fixqnn.universal.constructions.reduction import reduce_axes
 from fixqnn.universal.constructions.sketch import Sketch
-from fixqnn.universal.functions import FunctionVerdict, as_target, decide_function
+from fixqnn.universal.functions import FunctionVerdict, decide_function
 from fixqnn.universal.grid import Bias, Setting
-from fixqnn.universal.table import resolve_table
+from fixqnn.universal.question import resolve
+from fixqnn.universal.shrink import shrink as without_excess
+from fixqnn.universal.smallest import search
 from fixqnn.universal.verdict import Verdict
 
 __all__ = ["CONSTRUCTIONS", "build", "counting_bound", "plans", "size_of"]
 
-CONSTRUCTIONS = ("affine", "ladder", "readout", "compact", "cubes", "binary cubes", "generic", "bounded")
+CONSTRUCTIONS = ("affine", "one layer", "ladder", "readout", "compact", "cubes", "binary cubes", "generic", "bounded")
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
+SHRUNK_POINTS = 4096
+ONE_LAYER_POINTS = 9  # up to here a network with one hidden layer is searched for, too
 
 
 def build(
     target: Any,
-    activation: str | Callable[..., Any] | Sequence[int] | Verdict,
+    activation: str | Callable[..., Any] | Sequence[int] | Verdict | FunctionVerdict,
     values: Format | None = None,
     weights: str = "full",
     bias: str = "values",
     rounding: str = "half_up",
     *,
     construction: str = "smallest",
+    shrink: bool = True,
     **parameters: Any,
 ) -> Graph:
     """Build a network that computes a table of codes, bit for bit.
@@ -51,14 +56,16 @@ def build(
     ----------
     target : ndarray of int
         Output codes, shape (2M+1,) * d: entry [k₁ + M, …, k_d + M] for the input codes k₁ … k_d, each −M … M.
-    activation : str, callable, sequence of int, or Verdict
-        As for `decide`; a Verdict brings everything that follows with it.
+    activation : str, callable, sequence of int, or verdict
+        As for `decide`; a verdict of `decide` or `decide_function` brings everything that follows with it.
     values : Format
         ``fq.symmetric(p, s)``.
     weights, bias, rounding : str
         As for `decide`.
     construction : str
         ``"smallest"``, or one of `CONSTRUCTIONS`.
+    shrink : bool
+        Whether to take away afterwards what does not matter (up to `SHRUNK_POINTS` inputs).
     **parameters
         Of a named activation, by torch's names.
 
@@ -83,17 +90,20 @@ def build(
     >>> fq.universal.verify(graph, target) is None
     True
     """
-    setting, table, target = _asked(target, activation, values, weights, bias, rounding, parameters)
+    setting, table, target = resolve(target, activation, values, weights, bias, rounding, parameters)
     sketches = _sketches(setting, table, target, construction)
     if not sketches:
         raise BadInput(_refusal(setting, table, target, construction))
     sketch = min(sketches, key=lambda sketch: sketch.size.parameters)
-    return _noted(sketch.network(), sketch.name)
+    network = sketch.network()
+    if shrink and target.size <= SHRUNK_POINTS:
+        network = without_excess(network)
+    return network.graph(sketch.name)
 
 
 def plans(
     target: Any,
-    activation: str | Callable[..., Any] | Sequence[int] | Verdict,
+    activation: str | Callable[..., Any] | Sequence[int] | Verdict | FunctionVerdict,
     values: Format | None = None,
     weights: str = "full",
     bias: str = "values",
@@ -108,7 +118,7 @@ def plans(
     >>> print(plans([3, 2, 1, 0, -1, -2, -3], "relu", fq.symmetric(2, 2))["affine"])
     widths 1: 1 weights and 0 biases that are not zero
     """
-    setting, table, target = _asked(target, activation, values, weights, bias, rounding, parameters)
+    setting, table, target = resolve(target, activation, values, weights, bias, rounding, parameters)
     sizes: dict[str, Size] = {}
     for sketch in sorted(_sketches(setting, table, target, "all"), key=lambda sketch: sketch.size.parameters):
         sizes.setdefault(sketch.name, sketch.size)
@@ -140,23 +150,6 @@ def size_of(graph: Graph) -> Size:
     return Size(tuple(widths), weights, biases)
 
 
-def _asked(
-    target: Any, activation: Any, values: Any, weights: str, bias: str, rounding: str, parameters: dict[str, Any]
-) -> tuple[Setting, tuple[int, ...], np.ndarray]:
-    if isinstance(activation, Verdict | FunctionVerdict):
-        if values is not None or parameters:
-            raise BadInput("a verdict brings format and activation with it; give it alone")
-        codes = as_target(target, activation.setting)
-        if codes.ndim != activation.inputs:
-            raise BadInput(f"the verdict is about {activation.inputs} inputs, the target has {codes.ndim}")
-        return activation.setting, activation.table, codes
-    if values is None:
-        raise BadInput("build needs the format of the values: fq.symmetric(p, s), or a Verdict")
-    setting = values if isinstance(values, Setting) else Setting.of(values, weights, bias, rounding)
-    _, table = resolve_table(activation, setting, parameters)
-    return setting, table, as_target(target, setting)
-
-
 def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, construction: str) -> list[Sketch]:
     if construction not in ("smallest", "all", *CONSTRUCTIONS):
         raise BadInput(f"no construction is called {construction!r}; there are {', '.join(CONSTRUCTIONS)}")
@@ -182,6 +175,12 @@ def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarr
             yield _constant(setting, table, target)
         return
     if len(set(table)) == 1:
+        return
+    if name == "one layer":
+        if setting.p == 1 and target.size <= ONE_LAYER_POINTS:
+            found = search(setting, table, target, seconds=float("inf"), most=8).network
+            if found is not None:
+                yield Sketch(setting, table, found.layers, name)
         return
     if name == "generic":
         yield from generic(setting, table, grid(setting, target.ndim), target.reshape(-1))
@@ -223,13 +222,3 @@ def _refusal(setting: Setting, table: tuple[int, ...], target: np.ndarray, const
         "no construction serves" if construction == "smallest" else f"the construction {construction!r} does not serve"
     )
     return f"{which} this target with {setting}; whether some network computes it: {verdict.reason}"
-
-
-def _noted(network: Network, name: str) -> Graph:
-    """The graph, with what is known about it."""
-    graph, size = network.graph(), network.size
-    note = {
-        "why": f"{name}: {size}", "construction": name, "widths": size.widths, "weights": size.weights,
-        "biases": size.biases, "parameters": size.parameters, "rounding": str(network.setting.rounding),
-    }  # fmt: skip
-    return Graph(graph.inputs, graph.outputs, graph.nodes, graph.constants, graph.formats, {"y": note})

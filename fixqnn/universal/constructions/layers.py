@@ -148,11 +148,12 @@ class Network:
         *_, last = self.sums(codes)
         return nearest(self.setting, last)[:, 0]
 
-    def graph(self) -> Graph:
+    def graph(self, construction: str = "") -> Graph:
         """Write the network as a graph: linear, lookup, linear … with every code fixed.
 
         Weights of one or two bits travel as such; where biases are finer than their products, all weights are written
-        in units of 1/s, since a machine adds a bias on the products' own step.
+        in units of 1/s, since a machine adds a bias on the products' own step. The notes of the output ``y`` hold size,
+        tie rule and the name of the construction.
         """
         values, setting = symmetric(self.setting.p, self.setting.s), self.setting
         unit = Fraction(1, setting.s)
@@ -177,7 +178,14 @@ class Network:
                 name = f"hidden{i}"
                 nodes.append(Node(name, OPS["lookup"], (sum_name,), attributes=table))
                 formats[name] = values
-        return Graph((Value("x", (None, self.inputs), values),), ("y",), tuple(nodes), constants, formats)
+        size = self.size
+        note = {
+            "why": f"{construction}: {size}" if construction else str(size), "construction": construction,
+            "widths": size.widths, "weights": size.weights, "biases": size.biases, "parameters": size.parameters,
+            "rounding": str(setting.rounding),
+        }  # fmt: skip
+        inputs = (Value("x", (None, self.inputs), values),)
+        return Graph(inputs, ("y",), tuple(nodes), constants, formats, {"y": note})
 
 
 def _weights(setting: Setting, weights: np.ndarray) -> tuple[Tensor, int]:
