@@ -288,7 +288,8 @@ def _maps(
         one.set_ylabel(y)
         one.set_title("" if panel.name == "machine" else _plain(panel.name, 60), fontsize=9, loc="left")
     every[-1].set_xlabel(x)
-    figure.colorbar(image, ax=every, format=lambda v, _: show(v).replace(".0 %", " %")).set_label(value)
+    text = (lambda v, _: f"{v:g}") if counts else (lambda v, _: show(v).replace(".0", ""))
+    figure.colorbar(image, ax=every, format=text).set_label(value)
     return figure
 
 

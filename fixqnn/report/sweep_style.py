@@ -24,7 +24,8 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 .sortable th { position: sticky; top: 0; z-index: 1; white-space: nowrap; }
 .sortable th:first-child { z-index: 2; }
 .sortable td:first-child { min-width: 5.5rem; }
-@media (min-width: 56rem) { td:first-child { min-width: 11rem; } }
+@media (min-width: 56rem) { td:first-child { max-width: 20rem; overflow-wrap: break-word; }
+  td:first-child wbr { display: none; } }
 .sortable th button { all: unset; cursor: pointer; font-weight: 600; }
 .sortable th button::after { content: " ↕"; color: var(--dim); font-weight: 400; }
 .sortable th[aria-sort="ascending"] button::after { content: " ↑"; color: var(--ink); }
