@@ -205,7 +205,11 @@ class Proposals:
             trial.set_user_attr(OWNER, self.owner)
             _ = trial.relative_params  # has the sampler number the generation of queued trials too: else they breed not
             self.open.append(trial)
-            found.append((trial, dict(trial.params)))
+            if self._asked_elsewhere(trial):
+                self.study.tell(trial, state=TrialState.FAIL)
+                self.open.remove(trial)
+            else:
+                found.append((trial, dict(trial.params)))
             asked = self.asked
         return found
 
@@ -230,6 +234,12 @@ class Proposals:
         params = trial.user_attrs.get(POINT, trial.params)
         if set(params) == set(self.sampler.space):  # else it ended while it was drawn, and is drawn anew
             self._queue(params)
+
+    def _asked_elsewhere(self, trial: optuna.Trial) -> bool:
+        """Whether another process asked for the same point a moment before."""
+        key = self.sampler.key(trial.params)
+        others = [t for t in self._trials(TrialState.COMPLETE, TrialState.RUNNING) if t.number < trial.number]
+        return any(set(t.params) == set(self.sampler.space) and self.sampler.key(t.params) == key for t in others)
 
     def _note_tried(self) -> None:
         for trial in self._trials(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):

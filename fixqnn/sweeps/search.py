@@ -181,7 +181,7 @@ def _play(
         if progress is not None:
             progress(min(count, everything), everything)
 
-    rows.measure([space.settings(params) for params in proposals.told()])
+    rows.measure_new([space.settings(params) for params in proposals.told()])
     done(len(rows.rows))
     while points := proposals.round(trials):
         before = len(rows.rows)
@@ -190,8 +190,7 @@ def _play(
         )
         for (trial, _), row in zip(points, measured, strict=True):
             proposals.tell(trial, rows.values(row), rows.violations(row))
-    others = [space.settings(params) for params in proposals.told()]  # what other processes found meanwhile
-    rows.measure([settings for settings in others if repr(settings) not in rows.seen])
+    rows.measure_new([space.settings(params) for params in proposals.told()])  # what other processes found meanwhile
 
 
 # ---------------------------------------------------------------------- what the user gave

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -94,6 +94,11 @@ class Trials:
         self.rows += rows
         self.seen.update(map(repr, asked))
         return rows
+
+    def measure_new(self, asked: Iterable[Mapping[str, Any]]) -> None:
+        """Add the rows of settings that were not asked for yet."""
+        new = {repr(settings): settings for settings in asked}
+        self.measure([settings for name, settings in new.items() if name not in self.seen])
 
     def front(self) -> Rows:
         """Rows on the whole test set that keep all constraints and that no other one beats."""

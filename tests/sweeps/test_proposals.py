@@ -108,8 +108,8 @@ def test_a_line_that_a_kill_cut_off_is_mended(tmp_path):
 def test_a_database_serves_as_well(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     with pytest.raises(KeyboardInterrupt):
-        play(url, trials=20, stop_after=9)
-    assert play(url, trials=20) == play(None, trials=20)
+        play(url, space=SMALL, seeds=[], trials=8, stop_after=5)
+    assert play(url, space=SMALL, seeds=[], trials=8) == play(None, space=SMALL, seeds=[], trials=8)
 
 
 @pytest.mark.parametrize(

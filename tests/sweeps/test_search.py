@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sqlite3
+from functools import partial
 
 import numpy as np
 import pytest
@@ -134,6 +138,47 @@ def test_an_interrupted_search_goes_on_and_ends_as_if_nothing_had_been(tmp_path,
     before = len(counted)
     assert told(find(space, trials=45, store=tmp_path / "rows.sqlite", early_stop=early_stop)) == told(whole)
     assert len(counted) == before  # nothing at all
+
+
+def in_child(work):
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    return child
+
+
+def test_a_search_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(tmp_path, monkeypatch):
+    space = {"weights": range(2, 9), "activations": range(2, 9)}
+    whole = find(space, trials=30)
+    compute, count = Bench.compute, iter(range(100))
+
+    def deadly(bench, task):
+        if next(count) == 23:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute(bench, task)
+
+    monkeypatch.setattr(Bench, "compute", deadly)
+    child = in_child(lambda: find(space, trials=30, store=tmp_path / "rows.sqlite"))
+    child.join()
+    monkeypatch.undo()
+    assert child.exitcode == -signal.SIGKILL
+    assert len(Rows.load(tmp_path / "rows.sqlite")) == 23
+    found = find(space, trials=30, store=tmp_path / "rows.sqlite")
+    assert told(found) == told(whole)
+    assert told(found.front) == told(whole.front)
+
+
+def test_two_processes_share_the_work_of_one_search(tmp_path):
+    space = {"weights": range(2, 9), "activations": range(2, 9), "accumulator_bits": range(6, 20)}
+    work = partial(find, space, trials=40, store=tmp_path / "rows.sqlite")
+    children = [in_child(work), in_child(work)]
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    rows = Rows.load(tmp_path / "rows.sqlite")
+    found = work()
+    assert len(Rows.load(tmp_path / "rows.sqlite")) == len(rows) == len(found)
+    assert 35 <= len(found) <= 40  # a point that both asked for at the same moment counts twice
+    assert not any(beats(row, member) for member in found.front for row in found.ok)
 
 
 def test_a_longer_search_goes_on_from_a_shorter_one(tmp_path):
