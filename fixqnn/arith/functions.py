@@ -91,6 +91,9 @@ class RealFunction:
         ``vector(x, **parameters)`` on float64 arrays; None: line plus rest is good enough near zero too.
     split : Split or None
         Its irrational part; None for a rational function.
+    enclosure : callable or None
+        ``enclosure(x, bits) -> (low, high)``: a function that is neither comes with proven bounds on its value, the
+        tighter the more bits; equal ends are the value itself.
     parameters : mapping
         Torch's names and defaults.
     undefined : mapping of int to str
@@ -103,6 +106,7 @@ class RealFunction:
     rational: Callable[..., Fraction | None]
     vector: Callable[..., np.ndarray] | None = None
     split: Split | None = None
+    enclosure: Callable[[Fraction, int], tuple[Any, Any]] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     undefined: Mapping[int, str] = field(default_factory=dict)
     allowed: Callable[..., bool] = lambda **_: True

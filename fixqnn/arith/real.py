@@ -2,21 +2,21 @@
 
 No entry is guessed. A number is placed between two neighbouring half steps of the output grid; every rounding mode is
 constant in between, so its neighbours decide. Rational values are exact. Irrational ones are enclosed: first all
-together in float64 with an error bound, then, where that does not tell, one by one at growing precision.
+together in float64 with an error bound, then, where that does not tell, one by one in interval arithmetic of growing
+precision, up to a cap at which an error is raised.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from fixqnn.arith.enclosures import bounds, intervals
 from fixqnn.arith.explicit import NAMED
 from fixqnn.arith.functions import FLOAT64, FUNCTIONS, RealFunction, Split, sign
 from fixqnn.errors import BadInput, FormatError
@@ -32,7 +32,7 @@ TINY, HUGE = 2.0**-900, 2.0**700
 # (gelu's erfc included, whose t² is such an exponent). Arguments are off by at most 16 units of 2⁻⁵³, then up to 16
 # operations add 8 each at worst (numpy, libm): 2⁻³⁸ in all, of which we allow four times.
 FLOAT64_ERROR = 2.0**-36
-# The same for mpmath, which tells rests apart down to 2⁻⁸¹⁹² and up to 2⁴⁰⁹⁶; here an exponent is below 2¹³.
+# Intervals tell rests apart down to 2⁻⁸¹⁹² and up to 2⁴⁰⁹⁶; so many more bits than asked for make them tight.
 SPARE_BITS = 32
 # With steps and parameters within these, float64 neither overflows nor underflows unnoticed.
 SMALLEST, LARGEST = Fraction(1, 2**100), Fraction(2**100)
@@ -100,8 +100,9 @@ def rounded(
     if sign(x) in function.undefined:
         raise BadInput(f"{function.name} is not defined at {x}")
     inner, outer = _zero_point(zero_point)
-    place = _place(function, settings, x, _Grid(scale, inner))
-    return round_quotient(*place, _deterministic(rounding)) + outer
+    rounding = _deterministic(rounding)
+    place = _place(function, settings, x, _Grid(scale, inner), rounding.nearest)
+    return round_quotient(*place, rounding) + outer
 
 
 def tabulate(
@@ -180,7 +181,7 @@ def tabulate(
             entries[index], flags[index] = gaps[sign(units[index])]
             continue
         else:
-            place = _place(function, settings, step * units[index], grid)
+            place = _place(function, settings, step * units[index], grid, rounding.nearest)
         if place not in known:
             code = round_quotient(*place, rounding) + outer
             deleted_bit = (place[0] // place[1] + outer) >> out_format.bits & 1
@@ -193,7 +194,10 @@ def tabulate(
 def enclose(
     function: RealFunction, settings: dict[str, Any], x: Fraction, bits: int
 ) -> tuple[Fraction, Fraction] | None:
-    """Enclose an irrational value strictly between two fractions; None if it lies above 2**4096.
+    """Enclose an irrational value strictly between two fractions; None if it lies beyond ±2**4096.
+
+    The rest beside the function's line is computed in interval arithmetic, which rounds outwards at every step.
+    A function with an enclosure of its own is asked for that; there the ends count.
 
     Parameters
     ----------
@@ -217,30 +221,49 @@ def enclose(
     >>> float(low), float(high), high - low < Fraction(1, 2**61)
     (2.718281828459045, 2.718281828459045, True)
     """
+    if function.enclosure is not None:
+        return _given(function, x, bits)
     split, up, t = function.split, x >= 0, abs(x)
     slope, intercept = split.line(up, **settings)
-    m = _multiprecision(bits + SPARE_BITS)
+    m = intervals(bits + SPARE_BITS)
     numbers = {name: value if isinstance(value, str) else m.number(value) for name, value in settings.items()}
-    negative, mantissa, exponent, size = split.rest(m, m.number(t), up, **numbers)._mpf_
+    rest = split.rest(m, m.number(t), up, **numbers)
     line = slope * x + intercept
-    if exponent + size > PRECISIONS[-1]:
+    (negative, mantissa, exponent, size), (below_zero, _, high_exponent, high_size) = rest._mpi_
+    if mantissa and min(exponent + size, high_exponent + high_size) > PRECISIONS[-1]:
         return None
-    if mantissa and exponent + size < -2 * PRECISIONS[-1]:  # its sign is all that can matter
-        nothing = Fraction(1, 2 ** (2 * PRECISIONS[-1]))
+    if mantissa and negative == below_zero and max(exponent + size, high_exponent + high_size) < -2 * PRECISIONS[-1]:
+        nothing = Fraction(1, 2 ** (2 * PRECISIONS[-1]))  # its sign is all that can matter
         return (line - nothing, line) if negative else (line, line + nothing)
-    rest = (-mantissa if negative else mantissa) * Fraction(2) ** exponent
-    error = (1 + t + abs(rest) if split.wavy else abs(rest)) / 2**bits
-    return line + rest - error, line + rest + error
+    low, high = bounds(rest)
+    hair = max(abs(low), abs(high)) / 2**bits
+    return line + low - hair, line + high + hair
 
 
-def _place(function: RealFunction, settings: dict[str, Any], x: Fraction, grid: _Grid) -> tuple[int, int]:
-    """Find a quotient that rounds as function(x) / scale + shift does, in every mode: itself, or one beside it."""
+def _given(function: RealFunction, x: Fraction, bits: int) -> tuple[Fraction, Fraction]:
+    """Ask the user's own enclosure, and check that it is one."""
+    try:
+        low, high = (rational(end, "an end") for end in function.enclosure(x, bits))
+    except (TypeError, ValueError) as problem:
+        raise BadInput(f"{function.name}({x}, {bits}) must return two fractions (low, high): {problem}") from None
+    if low > high:
+        raise BadInput(f"{function.name}({x}, {bits}) returned low = {low} above high = {high}")
+    return low, high
+
+
+def _place(
+    function: RealFunction, settings: dict[str, Any], x: Fraction, grid: _Grid, nearest: bool
+) -> tuple[int, int]:
+    """Find a quotient that rounds as function(x) / scale + shift does, in every mode: itself, or one beside it.
+
+    An enclosure given by the user may stay around a point of the grid for ever; to the `nearest` it rounds all the same.
+    """
     value = function.rational(x, **settings)
     if value is not None:
         if not isinstance(value, int | Fraction):
             raise BadInput(f"{function.name} must return a Fraction or an int, not {value!r} (at {x})")
         return (value / grid.scale + grid.shift).as_integer_ratio()
-    if function.split is None:
+    if function.split is None and function.enclosure is None:
         raise BadInput(f"{function.name} must return a Fraction or an int, not None (at {x})")
     for bits in PRECISIONS:
         enclosure = enclose(function, settings, x, bits)
@@ -250,8 +273,12 @@ def _place(function: RealFunction, settings: dict[str, Any], x: Fraction, grid: 
             return grid.limit, 1
         low, high = (2 * (bound / grid.scale + grid.shift) for bound in enclosure)
         half_step = math.floor(low)
-        if high <= half_step + 1:
+        if high <= half_step + 1 and (function.enclosure is None or (half_step < low and high < half_step + 1)):
             return 2 * half_step + 1, 4
+        if nearest and half_step % 2 and half_step < low and high < half_step + 2:
+            return (half_step + 1) // 2, 1
+        if low == high:  # only an enclosure given by the user: the value itself
+            return (low / 2).as_integer_ratio()
     shown = ", ".join([str(x), *(f"{name}={value}" for name, value in settings.items())])
     raise BadInput(
         f"{function.name}({shown}) on a grid of step {grid.scale}: {PRECISIONS[-1]} bits do not decide how it rounds; "
@@ -332,23 +359,6 @@ def _undefined(gap: str, format: Format, rounding: Rounding, overflow: Overflow)
     beyond, flag = (format.high + 1, 1) if gap == "high" else (format.low - 1, -1)
     overflow = Overflow.saturate if overflow.wraps else overflow
     return fit(beyond, format.bits, format.signed, overflow, narrow_range=format.narrow_range), flag
-
-
-_PER_THREAD = threading.local()
-
-
-def _multiprecision(bits: int) -> SimpleNamespace:
-    """Elementary functions at a precision of `bits`, in a context of this thread's own."""
-    if not hasattr(_PER_THREAD, "context"):
-        from mpmath import MPContext
-
-        _PER_THREAD.context = MPContext()
-    context = _PER_THREAD.context
-    context.prec = bits
-    return SimpleNamespace(
-        **{name: getattr(context, name) for name in ("exp", "log", "log1p", "sqrt", "sin", "cos", "erfc", "pi")},
-        number=lambda value: context.mpf(value.numerator) / value.denominator,
-    )
 
 
 def _resolve(function: str | RealFunction | Callable[[Fraction], Fraction]) -> RealFunction:
