@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fixqnn as fq
+from fixqnn.analysis.rebinding import bind_again
 from fixqnn.cli import main
 
 MODEL = """
@@ -197,6 +200,27 @@ def test_integer_data_are_codes_of_a_saved_program(capsys, saved):
     np.save("codes.npy", np.load(saved / "input.npy"))
     call(capsys, "run", "run/program.npz", "--data", "codes.npy", "--save", "coded")
     assert call(capsys, "compare", "run", "coded")[0] == 0
+
+
+def test_compare_explains_a_difference(capsys, saved, tmp_path):
+    dump = tmp_path / "rtl"
+    dump.mkdir()
+    np.save(dump / "input.npy", np.load(saved / "input.npy"))
+    np.save(dump / "0.npy", np.load(saved / "0.npy"))
+    status, text, _ = call(capsys, "compare", "run", str(dump), "--explain")
+    assert (status, "equal: all" in text) == (0, True)
+    program = fq.Program.load(saved / "program.npz")
+    datapath = program.steps[0].datapath
+    step = bind_again(program.steps[0], replace(datapath, scaler=replace(datapath.scaler, rounding="floor")))
+    floored = fq.run(replace(program, steps=(step, *program.steps[1:])), np.load(saved / "input.npy"), watch="all")
+    np.save(dump / "0.npy", floored["0"].codes)
+    status, text, _ = call(capsys, "compare", "run", str(dump), "--explain")
+    assert status == 1
+    assert "0 differs first, at [" in text
+    assert "Explained by: scaler rounding floor instead of half_even" in text
+    status, text, _ = call(capsys, "compare", "run", str(dump), "--explain", "--json")
+    assert status == 1
+    assert json.loads(text)["explanation"]["explanation"]["words"] == "scaler rounding floor instead of half_even"
 
 
 def test_compare_finds_the_first_difference_in_dumps_from_elsewhere(capsys, saved, tmp_path):

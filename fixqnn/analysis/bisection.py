@@ -15,6 +15,7 @@ from fixqnn.analysis.explaining import Case, Search
 from fixqnn.analysis.findings import Bisection
 from fixqnn.encoding import as_codes
 from fixqnn.errors import BadInput, TooWide
+from fixqnn.ops.op import Step
 from fixqnn.program import Program
 from fixqnn.simulate import run
 from fixqnn.tensor import Tensor
@@ -74,13 +75,14 @@ def bisect(
     --------
     >>> import fixqnn as fq
     >>> graph = fq.Graph((fq.Value("x", (None, 2), fq.fixed(8, 0)),), ("fc",), (fq.Node("fc", fq.OPS["linear"], ("x", "w")),),
-    ...     {"w": fq.Tensor([[3, 5]], fq.fixed(8, 0))}, {"fc": fq.fixed(8, -1)})
+    ...     {"w": fq.Tensor([[3, 5]], fq.fixed(8, 0))}, {"fc": fq.fixed(8, -2)})
     >>> machines = [fq.Accelerator("m", {"linear": fq.SumOfProducts(fq.Shift(r))}) for r in ("half_even", "half_up")]
-    >>> print(bisect(*(fq.lower(graph, m) for m in machines), np.array([[1, 2], [2, 3], [-2, 1], [3, 0], [-7, 0], [0, 1]])))
-    fc differs first, at [0, 0]: 6 against 7 (3 of 6 codes).
-    Terms of that sum: 1·3, 2·5; exact sum 13.
+    >>> print(bisect(*(fq.lower(graph, m) for m in machines), np.random.default_rng(0).integers(-9, 9, (20, 2))))
+    fc differs first, at [10, 0]: 2 against 3 (1 of 20 codes).
+    Terms of that sum: -5·3, 5·5; exact sum 10.
     The programs differ in fc: scaler rounding half_up instead of half_even.
-    Explained by: scaler rounding half_up instead of half_even (all 6 codes).
+    Explained by: scaler rounding half_up instead of half_even (all 20 codes).
+    1 other of that size explains these codes too: scaler rounding half_away instead of half_even.
     """
     trace, codes, other, notes = _sides(a, b, data, seed, threads)
     _check_shapes(trace, codes)
@@ -196,17 +198,30 @@ def _between(case: Case, other: Program | None) -> tuple[tuple[str, ...], dict[s
         theirs = next((s for s in other.steps if s.name == step.name), None) if other is not None else None
         if theirs is None:
             continue
-        if theirs.op.name == step.op.name:
-            edits[step.name] = edits_towards(step.datapath, theirs.datapath)
-        found = [e.words for e in edits.get(step.name, ())]
-        found += [
-            f"{n!r} is {f} against {theirs.formats[n]}"
-            for n, f in step.formats.items()
-            if theirs.formats.get(n, f) != f
-        ]
-        found += [
-            f"codes of {n!r} differ" for n, c in step.constants.items()
-            if n in theirs.constants and not np.array_equal(c, theirs.constants[n])
-        ]  # fmt: skip
+        if theirs.op.name != step.op.name:
+            words.append(f"{step.name} is {step.op.name} against {theirs.op.name}")
+            continue
+        edits[step.name] = [*edits_towards(step.datapath, theirs.datapath), *_data_towards(step, theirs)]
+        found = [edit.words for edit in edits[step.name]]
         words += [w if step.output == case.value else f"{w} (in {step.name})" for w in found]
     return tuple(words), edits
+
+
+def _data_towards(step: Step, theirs: Step) -> list[Edit]:
+    """The edits that give a step another one's formats, constants and attributes."""
+    found = []
+    for name, form in step.formats.items():
+        other = theirs.formats.get(name, form)
+        if other != form:
+            found.append(
+                Edit(f"format of {name!r} {other} instead of {form}", formats=lambda _, n=name, f=other: {n: f})
+            )
+    for name, codes in step.constants.items():
+        other = theirs.constants.get(name, codes)
+        if not np.array_equal(codes, other) and other.shape == codes.shape:
+            found.append(Edit(f"codes of {name!r} as the second has them", constants=lambda _, n=name, c=other: {n: c}))
+    for name, value in step.attributes.items():
+        other = theirs.attributes.get(name, value)
+        if other != value:
+            found.append(Edit(f"{name} {other} instead of {value}", attributes=lambda _, n=name, v=other: {n: v}))
+    return found

@@ -24,6 +24,7 @@ NEAR = 12  # widths up to so many bits away are all tried
 STORES = (Overflow.wrap, Overflow.saturate, Overflow.saturate_symmetric, Overflow.saturate_zero)
 ROUNDINGS = tuple(mode for mode in Rounding if mode is not Rounding.stochastic)
 LARGEST_TILE = 64
+PRODUCT = 48  # bits of a register that rounds products and holds them all
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Edited:
                 if change is not None:
                     made = replace(made, **{part: {**getattr(made, part), **change(made)}})
         if made is not step or datapath is not step.datapath:
-            made = bind_again(made, datapath)
+            made = bind_again(made, datapath, planned=step.path == "exact")
         for edit in edits:
             if edit.prepared is not None:
-                made = _planned(replace(made, prepared={**made.prepared, **edit.prepared(made)}))
+                made = replace(made, prepared={**made.prepared, **edit.prepared(made)}, path=kept_path(made))
         return cls(made, edits)
 
     def compute(self, run: Run, operands: list[np.ndarray]) -> np.ndarray:
@@ -95,10 +96,9 @@ class Edited:
         return y
 
 
-def _planned(step: Step) -> Step:
-    from fixqnn.program import plan
-
-    return plan(replace(step, path=""))
+def kept_path(step: Step) -> str:
+    """No kernel path but the definition's is kept when constants change."""
+    return step.path if step.path == "exact" else ""
 
 
 # -- fields of a datapath ------------------------------------------------------------------------------------------------
@@ -147,13 +147,9 @@ def path_words(path: Path) -> str:
 def show(value: Any) -> str:
     """Write a field's value briefly."""
     if isinstance(value, Register):
-        point = (
-            f", {value.frac} fraction bits"
-            if value.frac is not None
-            else f", {value.drop} bits dropped" * bool(value.drop)
-        )
-        rounding = f" ({value.rounding})" if point else ""
-        return f"{value.bits} bits that {_verb(value.overflow)}{point}{rounding}"
+        bits = f", {value.drop} low bit{'s' * (value.drop > 1)} dropped ({value.rounding})" if value.drop else ""
+        point = bits if value.frac is None else f", {value.frac} fraction bits ({value.rounding})"
+        return f"{value.bits} bits that {_verb(value.overflow)}{point}"
     if isinstance(value, Stage):
         tile = "" if value.size is None else f"{value.size} at a time in "
         return tile + show(value.register)
@@ -162,6 +158,20 @@ def show(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value) if value is None or isinstance(value, str | int | float) else repr(value)
+
+
+def field_words(path: Path, value: Any, other: Any) -> str:
+    """Say that a field has another value.
+
+    >>> field_words(("sum", 0, "register", "bits"), 16, 14), field_words(("product",), None, Register(48, drop=2))
+    ('sum[0] register bits 14 instead of 16', 'products rounded, 2 low bits dropped (floor), instead of whole')
+    """
+    if path != ("product",) or not isinstance(value or other, Register):
+        return f"{path_words(path)} {show(other)} instead of {show(value)}"
+    mine, theirs = ("whole" if r is None else f"kept in {show(r)}" for r in (value, other))
+    if other is not None and other.drop and other.bits == PRODUCT:
+        theirs = f"rounded, {show(other).split(', ')[1]},"
+    return f"products {theirs} instead of {mine}"
 
 
 def _verb(overflow: Overflow) -> str:
@@ -178,9 +188,8 @@ def field_edits(step: Step, terms: int) -> Iterator[Edit]:
     for path, owner, value in itertools.chain(found, leaves(datapath)):
         name = path[-1] if path else "scaler"
         for other, distance in _others(step, owner, str(name), value, terms):
-            where = f"scaler {path_words(path)}".strip() if bare else path_words(path)
             yield Edit(
-                f"{where} {show(other)} instead of {show(value)}", 2 if name in ("sum", "scaler") else 1, distance,
+                field_words(("scaler", *path) if bare else path, value, other), 2 if name in ("sum", "scaler") else 1, distance,
                 datapath=lambda record, path=path, other=other: with_field(record, path, other) if path else other,
             )  # fmt: skip
 
@@ -212,7 +221,8 @@ def _others(step: Step, owner: Any, name: str, value: Any, terms: int) -> Iterat
     elif name == "register" and isinstance(owner, Elementwise):
         yield from ((r, 2.0) for r in ([None] if value else [Register(b, o) for b in (16, 32) for o in STORES[:2]]))
     else:
-        yield from ((other, 1.0) for other in _CHOICES.get((type(owner).__name__, name), ()) if other != value)
+        far = 1.5 if name == "within" else 1.0
+        yield from ((other, far) for other in _CHOICES.get((type(owner).__name__, name), ()) if other != value)
         if name == "scaler" and is_scaler(value):
             yield from ((other, 2.0) for other in _scalers(value))
 
@@ -251,7 +261,9 @@ def _products(value: Register | None) -> Iterator[tuple[Register | None, float]]
         yield None, 1.0
         return
     modes = (Rounding.floor, Rounding.half_up, Rounding.half_even, Rounding.toward_zero)
-    yield from ((Register(48, Overflow.saturate, rounding=m, drop=d), 1.0 + d) for d in range(1, 13) for m in modes)
+    yield from (
+        (Register(PRODUCT, Overflow.saturate, rounding=m, drop=d), float(d)) for d in range(1, 13) for m in modes
+    )
     yield from ((Register(bits, overflow), 1.0 + 1 / bits) for bits in range(4, 33) for overflow in STORES[:2])
 
 
@@ -292,7 +304,7 @@ def edits_towards(one: Any, other: Any) -> list[Edit]:
     found = []
     for path, mine, theirs in same_record(one, other):
         distance = float(abs(mine - theirs)) if isinstance(mine, int) and isinstance(theirs, int) else 1.0
-        words = f"{path_words(path) or 'datapath'} {show(theirs)} instead of {show(mine)}"
+        words = field_words(path or ("datapath",), mine, theirs)
         found.append(
             Edit(words, 1, distance, datapath=lambda record, p=path, v=theirs: with_field(record, p, v) if p else v)
         )

@@ -12,16 +12,17 @@ import numpy as np
 from fixqnn.analysis.data_edits import data_edits, result_edits
 from fixqnn.analysis.edits import Edit, Edited, field_edits
 from fixqnn.analysis.findings import Hypothesis
-from fixqnn.analysis.rebinding import compute
+from fixqnn.analysis.rebinding import Quiet, compute
 from fixqnn.errors import FixqnnError
-from fixqnn.events import Run
 from fixqnn.ops.op import Step
 from fixqnn.trace import Trace
 
 Found = Mapping[str, np.ndarray]
 Candidate = tuple[tuple[Step | None, Edit], ...]
 PROBES = 3  # samples on which an edit is tried first
-SEEDS = 6  # partial explanations that are combined with all others
+SEEDS = 4  # partial explanations that are combined with others
+CLOSE = 3.0  # distance up to which those are tried
+FEW = 7  # known differences of which all combinations are tried
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Case:
                 step.constants[n] if n in step.constants else made[n] if n in made else self.trace[n].codes[samples]
                 for n in step.inputs
             ]
-            pass_ = Run(self.seed, self.streams[step.name])
+            pass_ = Quiet(self.seed, self.streams[step.name])
             one = edited.get(step.name)
             made[step.output] = compute(step, pass_, *operands) if one is None else one.compute(pass_, operands)
         return made[self.value] if self.value in made else self.mine[samples]
@@ -128,31 +129,35 @@ class Search:
         single = sorted(self.case.edits(self.towards), key=lambda one: (one[1].size, one[1].distance))
         probes = self.case.probes()
         base = int(np.count_nonzero(self.case.mine[probes] == self.case.theirs[probes]))
-        found = self._explain([((one,)) for one in single], probes, len(single))
-        if found[0]:
-            return found[0][0], tuple(found[0][1:]), None
-        best = [(score, one) for score, one in found[1] if score > base]
-        best.sort(key=lambda pair: (-pair[0], pair[1][0][1].size, pair[1][0][1].distance))
-        if self.pairs:
-            seeds = [one[0] for _, one in best[:SEEDS]]
-            known = [(step, edit) for step in self.case.steps for edit in self.towards.get(step.name, ())]
-            both = [
-                (x, y) for x, y in [*combinations(known, 2), *((x, y) for x in seeds for y in single)]
-                if x[0] is y[0] and x[1] is not y[1]
-            ]  # fmt: skip
-            both.sort(key=lambda pair: (sum(e.size for _, e in pair), sum(e.distance for _, e in pair)))
-            more = self._explain(both, probes, len(single) + len(both))
-            if more[0]:
-                return more[0][0], tuple(more[0][1:]), None
-            whole = [tuple(known)] if len(known) > 2 else []
-            last = self._explain(whole, probes, len(single) + len(both) + len(whole))
-            if last[0]:
-                return last[0][0], tuple(last[0][1:]), None
-            best += [(score, one) for score, one in (*more[1], *last[1]) if score > base]
-        best.sort(key=lambda pair: -pair[0])
+        best: list[tuple[int, Candidate]] = []
+        for stage in ("single", "known", "pairs"):
+            if stage == "single":
+                made = [(one,) for one in single]
+            else:
+                made = self._known() if stage == "known" else self._pairs(single, best)
+            explained, scores = self._explain(made, probes, self.tried + len(made))
+            if explained:
+                return explained[0], tuple(explained[1:]), None
+            best += [(score, one) for score, one in scores if score > base]
+            best.sort(key=lambda pair: -pair[0])  # stable: the smaller edit first among equals
         partial = max((self._judged(one) for _, one in best[:SEEDS]), key=lambda h: h.codes, default=None)
         equal = int(np.count_nonzero(self.case.mine == self.case.theirs))
         return None, (), partial if partial is not None and partial.codes > equal else None
+
+    def _known(self) -> list[Candidate]:
+        """Between two programs: what differs in their steps, two at a time, three, and so on to all of it."""
+        known = [(step, edit) for step in self.case.steps for edit in self.towards.get(step.name, ())]
+        sizes = range(2, len(known) + 1) if len(known) <= FEW else (len(known),)
+        return [some for size in sizes for some in combinations(known, size)]
+
+    def _pairs(self, single: list[tuple[Step | None, Edit]], best: list[tuple[int, Candidate]]) -> list[Candidate]:
+        """The best partial edits, each with every other that is not far."""
+        if not self.pairs:
+            return []
+        seeds = [one[0] for _, one in best if len(one) == 1][:SEEDS]
+        near = [one for one in single if one[1].size == 1 and one[1].distance <= CLOSE]
+        both = [(x, y) for x in seeds for y in near if x[0] is y[0] and x[1] is not y[1]]
+        return sorted(both, key=lambda pair: (sum(e.size for _, e in pair), sum(e.distance for _, e in pair)))
 
     def _explain(
         self, candidates: list[Candidate], probes: np.ndarray, all_: int

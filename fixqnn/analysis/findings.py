@@ -116,7 +116,12 @@ class Bisection:
             if self.others:
                 shown = "; ".join(self._words(h) for h in self.others[:SHOWN])
                 more = f"; and {len(self.others) - SHOWN} more" if len(self.others) > SHOWN else ""
-                lines.append(f"{len(self.others)} others of that size explain these codes too: {shown}{more}.")
+                count = (
+                    "1 other of that size explains"
+                    if len(self.others) == 1
+                    else f"{len(self.others)} others of that size explain"
+                )
+                lines.append(f"{count} these codes too: {shown}{more}.")
             return lines
         lines = [f"Not explained: {self.tried} edits were tried, none gives all codes."]
         if self.partial is not None:

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from fixqnn.analysis.rebinding import FINER, bind_again, causes_of, compute, finer, moves, output_rule, with_exact
+from fixqnn.analysis.rebinding import (
+    FINER,
+    Quiet,
+    bind_again,
+    causes_of,
+    compute,
+    finer,
+    moves,
+    output_rule,
+    with_exact,
+)
 from fixqnn.datapath import Lookup
 from fixqnn.errors import DoesNotFit, FormatError, TooWide
 from fixqnn.events import Run
@@ -312,7 +322,7 @@ class Hybrid:
         return changed
 
     def _run(self, stream: int) -> Run:
-        return Run(self.seed, stream, self.first_sample, threads=self.threads)
+        return Quiet(self.seed, stream, self.first_sample, threads=self.threads)
 
     def everything(self, inputs: Mapping[str, np.ndarray], exact: Exactness) -> dict[str, np.ndarray]:
         """Compute every value with the same parts exact in all steps."""

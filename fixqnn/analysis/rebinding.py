@@ -26,8 +26,23 @@ WHOLE = (Stage(Register(62, Overflow.forbid)),)
 FINER, HEADROOM = 12, 12  # bits more below and above: what an output would be if it had no format
 
 
-def bind_again(step: Step, datapath: Any = None, out: Format | None = None, **changes: Any) -> Step:
+class Quiet(Run):
+    """A pass of which only the codes matter: events are not kept, and their witnesses not looked for."""
+
+    def has_witness(self, name: str) -> bool:
+        """No witness is wanted."""
+        return True
+
+    def note(self, name: str, record: Any, below: np.ndarray, above: np.ndarray, first: Any = None) -> None:
+        """Forget it."""
+
+
+def bind_again(
+    step: Step, datapath: Any = None, out: Format | None = None, planned: bool = True, **changes: Any
+) -> Step:
     """Bind a step to another datapath, or give it another output format; everything else stays.
+
+    Unless it is `planned`, the fast engine finds its kernels when it first runs.
 
     Of its inputs no more is taken for granted than their formats.
 
@@ -39,7 +54,8 @@ def bind_again(step: Step, datapath: Any = None, out: Format | None = None, **ch
     formats = {**step.formats, **changes.pop("formats", {}), **({} if out is None else {step.output: out})}
     bare = replace(step, datapath=step.datapath if datapath is None else datapath, formats=formats, path="", **changes)
     made = replace(bare, prepared=bare.op.prepare(bare))
-    return plan(ranged(made, {}, OPS.get(step.op.name) is step.op))
+    made = ranged(made, {}, OPS.get(step.op.name) is step.op)
+    return plan(made) if planned else made
 
 
 def compute(step: Step, run: Run, *operands: np.ndarray) -> np.ndarray:

@@ -201,20 +201,28 @@ def run(model: str, data: tuple[Path, ...], machine: str | None, calibration: tu
 @click.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
+@click.option("--explain", is_flag=True, help="Look for the rule, width, order or constant that gives B's codes.")
 @AS_JSON
-def compare(a: Path, b: Path, as_json: bool) -> None:
+def compare(a: Path, b: Path, explain: bool, as_json: bool) -> None:
     """Find the first code in which two runs differ. Exit status 1 if there is one.
 
     A is a folder written by `fixqnn run --save` or Trace.save; B is another, or any folder with files <value>.npy of
-    integer codes in the same layout, from a simulator or from hardware.
+    integer codes in the same layout, from a simulator or from hardware. With --explain, the step behind the first
+    difference is computed again with another rounding, order, register, shift and so on, until every code is B's.
     """
     from fixqnn.report import views
     from fixqnn.report.differences import compare_folders
 
-    found = compare_folders(a, b)
-    show({"values": views.differences(found.rows, f"{a} against {b}")}, as_json, found.facts())
+    found, facts, why = compare_folders(a, b), {}, None
+    if explain and found.first is not None:
+        from fixqnn.analysis.bisection import bisect
+
+        with bar("looking for an explanation") as progress:
+            why = bisect(a, b, progress=progress)
+        facts["explanation"] = why and why.facts()
+    show({"values": views.differences(found.rows, f"{a} against {b}")}, as_json, {**found.facts(), **facts})
     if not as_json:
-        click.echo(found.in_words())
+        click.echo(found.in_words() if why is None else str(why))
     raise click.exceptions.Exit(0 if found.first is None else 1)
 
 
