@@ -37,7 +37,7 @@ def report(
     """
     from fixqnn.errors import BadInput
     from fixqnn.report import sweep_tables
-    from fixqnn.report.sweep_facts import drawable, measure
+    from fixqnn.report.sweep_facts import counts, drawable, measure
     from fixqnn.report.sweep_page import write_report
     from fixqnn.sweeps.rows import Rows
 
@@ -57,15 +57,17 @@ def report(
         if path is not None:
             write(path)
             files[kind] = str(path)
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "impossible", "failed")}
+    statuses = counts(rows)
     tables: dict[str, Any] = {}
     try:
         drawable(rows, measure(rows))
         tables["choices"] = sweep_tables.choices(rows)
     except BadInput:  # nothing was computed
         tables["reasons"] = sweep_tables.reasons(rows)
-    show(tables, as_json, {"rows": counts, "files": files})
+    show(tables, as_json, {"rows": statuses, "files": files})
     if not as_json:
-        click.echo(f"{len(rows)} rows: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
+        click.echo(
+            f"{len(rows)} rows: " + ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
+        )
         for kind, path in files.items():
             click.echo(f"Wrote {path}" + ("; open it in a browser" if kind == "page" else ""))

@@ -107,6 +107,11 @@ def figure(drawing: str, caption: str = "") -> str:
     return f"<figure>{drawing}{below}</figure>"
 
 
+def code(text: str) -> str:
+    """Set commands as they are typed."""
+    return f"<pre><code>{escape(text)}</code></pre>"
+
+
 def table(facts: Table, sortable: bool = False) -> str:
     """Write a table, with the meaning of every column beneath it; one to be sorted carries the numbers behind its cells."""
     if not facts.rows:

@@ -197,6 +197,18 @@ def float_accuracy(rows: Rows) -> float | None:
     return next((row["float_accuracy"] for row in rows if row["float_accuracy"] is not None), None)
 
 
+def counts(rows: Rows) -> dict[str, int]:
+    """Count rows by status.
+
+    >>> counts(Rows([{"status": "ok"}, {"status": "stopped"}]))
+    {'ok': 1, 'stopped': 1, 'impossible': 0, 'failed': 0}
+    """
+    known = dict.fromkeys(("ok", "stopped", "impossible", "failed"), 0)
+    for row in rows:
+        known[str(row["status"])] = known.get(str(row["status"]), 0) + 1
+    return known
+
+
 def commands(rows: Rows) -> list[str]:
     """Give the command lines that wrote the store, as far as it was written by such."""
     found = rows.meta.get("commands") or rows.meta.get("command") or []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fixqnn.errors import BadFile, BadInput
-from fixqnn.report import html, strokes, sweep_sections
+from fixqnn.report import html, strokes, sweep_again, sweep_sections
 from fixqnn.report import sweep_facts as facts
 from fixqnn.report.sweep_style import SCRIPT, STYLE
 from fixqnn.report.tables import show_count, show_percent
@@ -84,6 +84,7 @@ def sweep_page(rows: Source, title: str = "", command: str = "", source: str = "
     shown, notes = _told_apart(found)
     sections = (
         sweep_sections.choices(shown),
+        sweep_again.search_front(found),
         sweep_sections.fronts(shown),
         sweep_sections.widths(shown),
         sweep_sections.heat_maps(shown),
@@ -92,7 +93,7 @@ def sweep_page(rows: Source, title: str = "", command: str = "", source: str = "
         sweep_sections.events(shown),
         sweep_sections.table(found, source),
         sweep_sections.reasons(found),
-        sweep_sections.again(found, source),
+        sweep_again.again(found, source),
     )
     return html.page(
         title or _title(found),
@@ -115,12 +116,14 @@ def _title(rows: Rows) -> str:
 
 
 def _lead(rows: Rows) -> str:
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "impossible", "failed")}
+    counts = facts.counts(rows)
     machines = list(facts.machine_labels(rows))
     where = f" on {machines[0]}" if len(machines) == 1 and machines[0] != "machine" else ""
     where = f" on {len(machines)} machines" if len(machines) > 1 else where
-    words = {"ok": "computed", "impossible": "impossible", "failed": "failed"}
-    split_up = ", ".join(f"{show_count(count)} {words[status]}" for status, count in counts.items() if count)
+    words = {"ok": "computed", "stopped": "given up after a part of the test set"}
+    split_up = ", ".join(
+        f"{show_count(count)} {words.get(status, status)}" for status, count in counts.items() if count
+    )
     text = f"{show_count(len(rows))} {'row' if len(rows) == 1 else 'rows'}{where}: {split_up}."
     seen = {row["samples_used"] or row["total"] or 0 for row in rows if row["status"] == "ok"}
     total = max(seen, default=0)

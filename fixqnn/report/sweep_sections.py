@@ -230,7 +230,7 @@ def table(rows: Rows, source: str) -> str:
     bodies = [html.table(sweep_tables.all_rows(shown, front), sortable=True)]
     if len(shown) < len(ranked):
         store = source or "rows.sqlite"
-        bodies.insert(0, f"<p>All of them, as CSV:</p>{_code(f'fixqnn report {quote(store)} --csv rows.csv')}")
+        bodies.insert(0, f"<p>All of them, as CSV:</p>{html.code(f'fixqnn report {quote(store)} --csv rows.csv')}")
     return html.section("All rows" if len(shown) == len(ranked) else "Best rows", told, *bodies)
 
 
@@ -243,29 +243,6 @@ def reasons(rows: Rows) -> str:
     more = f" The {MOST_LAYERS} most frequent reasons of {len(found.rows)}." if len(found.rows) > MOST_LAYERS else ""
     told = f"These points have no figures. Impossible ones are an answer too: the machine cannot do that.{more}"
     return html.section("Points that were not computed", told, html.table(cut))
-
-
-def again(rows: Rows, source: str) -> str:
-    """Show how to go on and how to compute a row again."""
-    parts = []
-    if commands := facts.commands(rows):
-        told = "The same command goes on where it stopped; rows that are there are not computed again:"
-        parts.append(f"<p>{told}</p>{_code(chr(10).join(commands))}")
-    if source:
-        parts.append(f"<p>This page again:</p>{_code(f'fixqnn report {quote(source)} -o report.html')}")
-    y = facts.measure(rows)
-    best = next(iter(facts.whole(rows).best(y)), None)
-    if best is not None:
-        machine = repr(best["machine_text"]) if best["machine_text"] else "machine"
-        fingerprint = f"  # program {best['fingerprint'][:10]}" if best["fingerprint"] else ""
-        parts.append(
-            "<p>The best row again, in Python; graph, samples and test_set as they were:</p>"
-            + _code(
-                f"point = fq.Point({dict(best['settings'] or {})!r})\n"
-                f"fq.sweep(graph, samples, test_set, [point], {machine}, seed={best['seed'] or 0}){fingerprint}"
-            )
-        )
-    return html.section("Do it again", "", *parts) if parts else ""
 
 
 # ---------------------------------------------------------------------- pieces
@@ -320,10 +297,6 @@ def _grid(figures: Sequence[str]) -> str:
 def _legend(names: Sequence[str], reference: tuple[float, str] | None) -> str:
     known = [] if list(names) == ["machine"] else list(names)
     return strokes.legend(known, reference[1] if reference else "") if known or reference else ""
-
-
-def _code(text: str) -> str:
-    return f"<pre><code>{escape(text)}</code></pre>"
 
 
 def _front(rows: Rows, y: str) -> set[int]:

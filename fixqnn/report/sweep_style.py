@@ -19,6 +19,7 @@ svg .whisker { stroke-width: 1.6; opacity: .75; }
 .legend .key.wide { width: 24px; }
 .reference { stroke: var(--dim); stroke-width: 1.2; stroke-dasharray: 5 3; }
 pre { overflow-x: auto; background: var(--soft); border-radius: 6px; padding: .6rem .8rem; font-size: .8125rem; }
+summary { cursor: pointer; }
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 .scroll:has(.sortable) { max-height: 75vh; }
 .sortable th { position: sticky; top: 0; z-index: 1; white-space: nowrap; }

@@ -36,8 +36,8 @@ FOOT = (
     Column("samples_used", "samples", "of the test set that were computed", show_count),
     Column("seconds", "seconds", "time that the row took", show_number),
     Column("program", "program", "first digits of its fingerprint: equal programs give equal codes"),
-    Column("status", "status", "ok; impossible, for the reason given; failed, which is a defect to report"),
-    Column("reason", "reason", "why there are no figures"),
+    Column("status", "status", "ok; stopped, as no use; impossible, for the reason given; failed: a defect to report"),
+    Column("reason", "reason", "why there are no figures, or none of the whole test set"),
 )
 _MAY_LOSE = (
     "the cheapest row at most so far below {}{}; an amount that no row keeps to is left out; best: no row is better"
@@ -132,10 +132,10 @@ def all_rows(rows: Sequence[Row], front: set[int]) -> Table:
 
 
 def reasons(rows: Rows) -> Table:
-    """Count the rows without figures by their reason."""
+    """Count the rows without figures by their reason; a search stops rows for reasons of their own."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["status"] != "ok":
+        if row["status"] not in ("ok", "stopped"):
             groups.setdefault((row["status"] or "", row["reason"] or ""), []).append(row)
     found = [
         {"status": status, "reason": reason, "count": len(its), "example": facts.describe(its[0])}

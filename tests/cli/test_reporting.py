@@ -58,7 +58,7 @@ def test_tables_come_alone_or_with_the_page(capsys, store):
     assert not Path("report.html").exists()
     facts = json.loads(text)
     assert facts["files"] == {"csv": "rows.csv"}
-    assert facts["rows"] == {"ok": 21, "impossible": 3, "failed": 0}
+    assert facts["rows"] == {"ok": 21, "stopped": 0, "impossible": 3, "failed": 0}
     with open("rows.csv", encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["accuracy"] for line in lines[:3]] == [str(r["accuracy"]) for r in grid()[:3]]

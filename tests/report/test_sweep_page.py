@@ -276,8 +276,27 @@ def test_the_page_prints_how_to_go_on():
     commands = Outline(text).texts["code"]
     assert "fixqnn sweep net.pt2 --store rows.sqlite" in commands
     assert "fixqnn report rows.sqlite -o report.html" in commands
-    best = grid().best()[0]
-    assert any(f"fq.Point({dict(best['settings'])!r})" in c and "seed=3" in c for c in commands)
+    line = "fq.sweep(graph, samples, test_set, fq.grid(weights=6, activations=6), 'ideal', seed=3)"
+    assert f"{line}  # program 0000000600" in commands
+
+
+def test_the_front_of_a_search_is_listed_with_its_aims_and_limits():
+    rows = [row(3, 4), row(4, 4), row(5, 5), {**row(6, 6), "status": "stopped", "reason": "no use", "samples_used": 60}]
+    told = {
+        "objectives": ["accuracy", "weight_bits"],
+        "constraints": ["accuracy >= float - 0.2"],
+        "front": ["ideal/5/5"],
+    }
+    text = sweep_page(Rows(rows, {"search": told}))
+    assert "What the search found" in headings(text)
+    assert "beats in accuracy, weight bits, among those that keep to accuracy &gt;= float - 0.2" in text
+    front = next(columns(t) for t, heading in zip(tables_of(text), headings(text), strict=False) if "search" in heading)
+    assert [(line["weights"], line["activations"]) for line in front] == [("5", "5")]
+    assert "fq.grid(weights=5, activations=5)" in text
+    assert "3 computed, 1 given up after a part of the test set" in text
+    assert "Points that were not computed" not in headings(text)
+    none = sweep_page(Rows(rows, {"search": {**told, "front": []}}))
+    assert "No row keeps to accuracy &gt;= float - 0.2." in none
 
 
 def test_write_report_writes_and_refuses_to_write_over_the_store(tmp_path):
