@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from fixqnn import __version__
-from fixqnn.cli import reporting, simulation
+from fixqnn.cli import reporting, simulation, sweeping
 from fixqnn.errors import FixqnnError
 
 
@@ -51,6 +51,7 @@ for verb in (
     simulation.inspect,
     simulation.run,
     simulation.compare,
+    sweeping.sweep,
     reporting.report,
     simulation.machines,
     simulation.warmup,

@@ -62,17 +62,29 @@ def command_line() -> str:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a callback ``(done, all)``; once it has gone on for two seconds, a bar on standard error."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+def bar(label: str, counted: str = "") -> Iterator[Callable[[int, int | None], None]]:
+    """Give a callback ``(done, all)``; once it has gone on for two seconds, a bar on standard error.
 
-    columns = (TextColumn(label), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    drawn = Progress(*columns, console=terminal(err=True), transient=True)
-    task = drawn.add_task(label, total=None)
-    start = monotonic()
+    With a word for what is `counted`, it also says how many are done, how many a minute, and how long the rest will take.
+    """
+    from rich import progress as rich
+
+    columns = (rich.TextColumn(label), rich.BarColumn(), rich.TaskProgressColumn(), rich.TimeElapsedColumn())
+    if counted:
+        rate = rich.TextColumn("{task.fields[rate]}")
+        columns = (*columns[:2], rich.MofNCompleteColumn(), rich.TextColumn(counted), rate, *columns[3:],
+                   rich.TextColumn("left"), rich.TimeRemainingColumn())  # fmt: skip
+    drawn = rich.Progress(*columns, console=terminal(err=True), transient=True)
+    task = drawn.add_task(label, total=None, rate="")
+    start, first = monotonic(), -1
 
     def progress(done: int, everything: int | None) -> None:
-        drawn.update(task, completed=done, total=everything)
+        nonlocal first
+        if counted and first < 0:  # what was done before says nothing about the rate
+            first = done
+            drawn.reset(task, completed=done, total=everything)
+        minutes = (monotonic() - start) / 60
+        drawn.update(task, completed=done, total=everything, rate=f"{(done - first) / max(minutes, 1e-9):.0f}/min")
         if monotonic() - start > PATIENCE and not drawn.live.is_started and done != everything:
             drawn.start()
 
