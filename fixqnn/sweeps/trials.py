@@ -49,6 +49,8 @@ class Trials:
         Rows so far.
     seen : set of str
         The settings asked for so far, as they print.
+    there : dict of str to mapping, or None
+        Rows that the store had when it was last read, by key.
     """
 
     bench: FairBench
@@ -62,6 +64,7 @@ class Trials:
     jobs: int = 1
     rows: list[Row] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    there: dict[str, Row] | None = None
 
     # ------------------------------------------------------------------ rows
     def measure(self, asked: Sequence[Mapping[str, Any]], progress: Callable[[int], None] | None = None) -> list[Row]:
@@ -113,12 +116,12 @@ class Trials:
         return point(settings), self.machines[label]
 
     def _known(self, tasks: Sequence[Task]) -> dict[int, Row]:
-        """Rows that the store has, by place."""
-        keys = [key for task in tasks for key in (task.key, self._stopped_key(task))]
-        there = {row["key"]: row for row in self.store.rows(keys) if row["status"] != "failed"}
+        """Rows that the store has, by place; it is read again when another process has written one of them."""
+        if self.there is None or any(task.key not in self.there and self.store.has(task.key) for task in tasks):
+            self.there = {row["key"]: row for row in self.store.rows() if row["status"] != "failed"}
         found = {}
         for place, task in enumerate(tasks):
-            row = there.get(task.key, there.get(self._stopped_key(task)))
+            row = self.there.get(task.key, self.there.get(self._stopped_key(task)))
             if row is not None:
                 found[place] = row
         return found
