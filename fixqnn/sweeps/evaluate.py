@@ -132,9 +132,9 @@ class Bench:
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:
         """What the float network hands out on the test set, by name."""
-        return float_outputs(self.graph, self._reals())
+        return float_outputs(self.graph, self.reals())
 
-    def _reals(self) -> dict[str, np.ndarray]:
+    def reals(self) -> dict[str, np.ndarray]:
         """The test set in real numbers; codes count as their reals."""
         formats = self.graph.formats
         return {n: formats[n].decode(x) if x.dtype.kind in "iu" else x for n, x in self.inputs.items()}
@@ -238,9 +238,9 @@ class Bench:
         point = point if isinstance(point, Point) else Point(point)
         (machine,) = machines_of(machine)
         made = changed_layers(machine.make(point.machine_settings), self.graph, point.layer_machine_settings)
-        return lower(self._quantized(point), made)
+        return lower(self.quantized(point), made)
 
-    def _quantized(self, point: Point) -> Graph:
+    def quantized(self, point: Point) -> Graph:
         """Choose formats, once per policy: machines with other registers have the same."""
         policy = point.policy(self.policy)
         name = repr(policy)
@@ -259,9 +259,7 @@ class Bench:
             if task.machine is None:
                 row.update(status="impossible", reason=task.reason)
             else:
-                row.update(
-                    self._measured(lower(self._quantized(task.point), task.machine), task.subset or self.samples)
-                )
+                row.update(self._measured(lower(self.quantized(task.point), task.machine), task.subset or self.samples))
         except FixqnnError as problem:
             row.update(status="impossible", reason=_said(problem))
         except Exception as problem:  # whatever it is, the sweep goes on

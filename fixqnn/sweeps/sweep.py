@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from fixqnn.calibration.policy import DEFAULT, SETTINGS, Policy
-from fixqnn.errors import BadInput
+from fixqnn.errors import BadInput, FixqnnError
 from fixqnn.graph import Graph
 from fixqnn.sweeps.cluster import is_parallel, stream
 from fixqnn.sweeps.evaluate import MEMORY, Bench, Task
-from fixqnn.sweeps.points import points_of, split
+from fixqnn.sweeps.points import Point, points_of, split
 from fixqnn.sweeps.rows import Rows
 from fixqnn.sweeps.store import Store
 from fixqnn.sweeps.variants import machines_of
+
+SOME = 32  # test samples that a prediction looks at
 
 
 def sweep(
@@ -130,8 +133,22 @@ def describe(store: Store, bench: Bench, command: str) -> None:
     known = store.meta
     if "float_accuracy" not in known:
         store.set_meta(float_accuracy=bench.float_accuracy, test_samples=bench.samples)
+    if store.path is not None and "sensitivity" not in known and (shares := _sensitivity(bench)):
+        store.set_meta(sensitivity=shares)
     if command and command not in known.get("commands", []):
         store.set_meta(commands=[*known.get("commands", []), command], command=command)
+
+
+def _sensitivity(bench: Bench) -> dict[str, float]:
+    """Predict each layer's share in the output's error, for the report; nothing where that cannot be had for little."""
+    if "torch" not in sys.modules:  # gradients come from torch, and loading it takes longer than many a sweep
+        return {}
+    from fixqnn.analysis.prediction import predict_rms
+
+    with suppress(FixqnnError):
+        some = {name: x[:SOME] for name, x in bench.reals().items()}
+        return predict_rms(bench.quantized(Point({})), some).shares()
+    return {}
 
 
 def _one_by_one(bench: Bench, tasks: Sequence[Task], store: Store) -> Iterator[dict[str, Any] | None]:
