@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,73 +110,107 @@ def options(point: Any, machine: str | None = None) -> str:
     return shlex.join(words + (["--machine", machine] if machine else []))
 
 
+# What `sweep` and `search` both take, in this order.
+SHARED = (
+    click.argument("model"),
+    click.option(
+        "--data", multiple=True, required=True, type=Path, help="Test inputs (.npy, batch first); one per input."
+    ),
+    click.option("--labels", type=Path, help="True labels (.npy): adds accuracy."),
+    click.option(
+        "--calibration", multiple=True, type=Path, help="Samples that set the ranges; by default the data itself."
+    ),
+    click.option("--weights", help="Bits of weights: 4, 2..8 or 4,6,8."),
+    click.option("--activations", help="Bits of values: the same."),
+    click.option(
+        "--machine", "machines", multiple=True,
+        help="Such as hw_models:systolic(accumulator_bits=16..24); repeatable; a range stands for every number in it.  "
+        "[default: ideal]",
+    ),
+    click.option(
+        "--set", "more", multiple=True, metavar="NAME=VALUES",
+        help="Any other setting of formats (ranges=min_max,mse) or of machines (overflow=wrap,saturate); repeatable.",
+    ),
+    click.option(
+        "--override", "layers", multiple=True, metavar="PATTERN:NAME=VALUES",
+        help="A setting of the layers whose names match: 'layer1.*:weights=4,8'; repeatable.",
+    ),
+    click.option("--store", type=FILE, help="SQLite file for the rows; the same command goes on where it was stopped."),
+    click.option("--jobs", default=1, show_default=True, help="Processes; -1: one per processor."),
+    click.option(
+        "--memory", default=256, show_default=True, type=click.IntRange(0), help="MiB of results kept for other points."
+    ),
+    SHAPE,
+    AS_JSON,
+)  # fmt: skip
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `sweep` and `search` both take."""
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.argument("model")
-@click.option("--data", multiple=True, required=True, type=Path, help="Test inputs (.npy, batch first); one per input.")
-@click.option("--labels", type=Path, help="True labels (.npy): adds accuracy.")
-@click.option(
-    "--calibration", multiple=True, type=Path, help="Samples that set the ranges; by default the data itself."
-)
-@click.option("--weights", help="Bits of weights: 4, 2..8 or 4,6,8.")
-@click.option("--activations", help="Bits of values: the same.")
-@click.option(
-    "--machine", "machines", multiple=True,
-    help="Such as hw_models:systolic(accumulator_bits=16..24); repeatable; a range stands for every number in it.  "
-    "[default: ideal]",
-)  # fmt: skip
-@click.option(
-    "--set", "more", multiple=True, metavar="NAME=VALUES",
-    help="Any other setting of formats (ranges=min_max,mse) or of machines (overflow=wrap,saturate); repeatable.",
-)  # fmt: skip
-@click.option(
-    "--override", "layers", multiple=True, metavar="PATTERN:NAME=VALUES",
-    help="A setting of the layers whose names match: 'layer1.*:weights=4,8'; repeatable.",
-)  # fmt: skip
-@click.option("--store", type=FILE, help="SQLite file for the rows; the same command goes on where it was stopped.")
-@click.option("--jobs", default=1, show_default=True, help="Processes; -1: one per processor.")
+@shared
 @click.option("--seed", default=0, show_default=True, help="Of stochastic rounding.")
-@click.option(
-    "--memory", default=256, show_default=True, type=click.IntRange(0), help="MiB of results kept for other points."
-)
-@SHAPE
-@AS_JSON
 def sweep(model: str, data: tuple[Path, ...], labels: Path | None, calibration: tuple[Path, ...], weights: str | None,
           activations: str | None, machines: tuple[str, ...], more: tuple[str, ...], layers: tuple[str, ...],
-          store: Path | None, jobs: int, seed: int, memory: int, shapes: tuple[str, ...], as_json: bool) -> None:  # fmt: skip
+          store: Path | None, jobs: int, memory: int, shapes: tuple[str, ...], as_json: bool, seed: int) -> None:  # fmt: skip
     """Compute every combination of settings on exact integers: accuracy, overflows, memory, bit operations.
 
     MODEL is what `fixqnn inspect` takes, a saved program excepted: its formats are settled.
     """
-    from fixqnn.models import load_array
     from fixqnn.sweeps.points import grid
     from fixqnn.sweeps.sweep import sweep as compute
 
-    axes = {
-        name: axis(text, name)
-        for name, text in (("weights", weights), ("activations", activations))
-        if text is not None
-    }
+    points = grid(overrides=overrides(layers), **axes(weights, activations, more))
+    materials = loaded(model, shapes, data, labels, calibration)
+    with resumable(store), bar("computing", "rows") as progress:
+        rows = compute(
+            *materials, points, list(machines) or "ideal", store, jobs, seed, progress=progress, memory=memory << 20,
+            command=command_line(),
+        )  # fmt: skip
+    tell(rows, store, as_json)
+
+
+def axes(weights: str | None, activations: str | None, more: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Read the axes of the whole network.
+
+    >>> axes("2..3", None, ["overflow=wrap"])
+    {'weights': (2, 3), 'overflow': ('wrap',)}
+    """
+    named = {"weights": weights, "activations": activations}
+    found = {name: axis(text, name) for name, text in named.items() if text is not None}
     given = settings(more)
-    if twice := [name for name in given if name in axes]:
+    if twice := [name for name in given if name in found]:
         raise BadInput(f"{', '.join(twice)} is set twice: by an option and by --set")
-    points = grid(overrides=overrides(layers), **axes, **given)
+    return {**found, **given}
+
+
+def loaded(model: str, shapes: tuple[str, ...], data: Sequence[Path], labels: Path | None,
+           calibration: Sequence[Path]) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Load a graph, the samples that calibrate it, and a test set."""
+    from fixqnn.models import load_array
+
     graph = graph_of(model, shapes)
     arrays = tuple(load_array(path) for path in data)
     x = arrays[0] if len(arrays) == 1 else arrays
     seen = tuple(load_array(path) for path in calibration) or arrays
-    test_set = x if labels is None else (x, load_array(labels))
+    return graph, seen[0] if len(seen) == 1 else seen, x if labels is None else (x, load_array(labels))
+
+
+@contextmanager
+def resumable(store: Path | None) -> Iterator[None]:
+    """After Ctrl-C, say how to go on, and end with status 130."""
     try:
-        with bar("computing", "rows") as progress:
-            rows = compute(
-                graph, seen[0] if len(seen) == 1 else seen, test_set, points, list(machines) or "ideal", store, jobs, seed,
-                progress=progress, memory=memory << 20, command=command_line(),
-            )  # fmt: skip
+        yield
     except KeyboardInterrupt as stop:
         click.echo(f"fixqnn: {stop or 'interrupted'}", err=True)
         if store is not None:
             click.echo(f"go on with: {command_line()}", err=True)
         raise click.exceptions.Exit(130) from None
-    tell(rows, store, as_json)
 
 
 def graph_of(model: str, shapes: tuple[str, ...]) -> Any:
