@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from fixqnn import __version__
-from fixqnn.cli import reporting, simulation, sweeping
+from fixqnn.cli import reporting, searching, simulation, sweeping
 from fixqnn.errors import FixqnnError
 
 
@@ -52,6 +52,7 @@ for verb in (
     simulation.run,
     simulation.compare,
     sweeping.sweep,
+    searching.search,
     reporting.report,
     simulation.machines,
     simulation.warmup,
