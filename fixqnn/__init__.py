@@ -74,6 +74,8 @@ _HOMES = {
     "bisect": "fixqnn.analysis.bisection",
     "error_bound": "fixqnn.analysis.errors",
     "certified_agreement": "fixqnn.analysis.errors",
+    "predict_rms": "fixqnn.analysis.prediction",
+    "Prediction": "fixqnn.analysis.prediction",
     "param_lipschitz": "fixqnn.analysis.a_priori",
     "frac_bits_for": "fixqnn.analysis.a_priori",
     "BitPlan": "fixqnn.analysis.a_priori",
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from fixqnn.analysis.bisection import bisect
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound
+    from fixqnn.analysis.prediction import Prediction, predict_rms
     from fixqnn.calibration import Policy, calibrate, choose, quantize
     from fixqnn.conversion import cast
     from fixqnn.datapath import Elementwise, Lookup, Register, Stage, SumOfProducts

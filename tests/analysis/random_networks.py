@@ -64,7 +64,7 @@ class Builder:
             w,
             self.weight(2),
             stride=(1, 1),
-            padding=(1, 0),
+            padding=(int(self.shapes[x][2] > 1), 0),
             output_padding=(0, 0),
             dilation=(1, 1),
         )
