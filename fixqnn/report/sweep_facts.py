@@ -193,8 +193,11 @@ def rank(row: Row, y: str) -> tuple[float, float]:
 
 
 def float_accuracy(rows: Rows) -> float | None:
-    """Give the accuracy of the float network on the same test set, if it is known."""
-    return next((row["float_accuracy"] for row in rows if row["float_accuracy"] is not None), None)
+    """Give the accuracy of the float network, if it is known: on the whole test set, not on the part that some rows saw."""
+    known = [row for row in rows if is_number(row["float_accuracy"])]
+    if is_number(rows.meta.get("float_accuracy")):
+        return rows.meta["float_accuracy"]
+    return max(known, key=lambda row: row["samples_used"] or 0)["float_accuracy"] if known else None
 
 
 def counts(rows: Rows) -> dict[str, int]:

@@ -11,6 +11,7 @@ from fixqnn.report import html, strokes, sweep_again, sweep_sections
 from fixqnn.report import sweep_facts as facts
 from fixqnn.report.sweep_style import SCRIPT, STYLE
 from fixqnn.report.tables import show_count, show_percent
+from fixqnn.sweeps.points import split
 from fixqnn.sweeps.rows import Rows
 
 Source = Rows | str | Path | Iterable[Mapping[str, Any]]
@@ -107,12 +108,13 @@ def sweep_page(rows: Source, title: str = "", command: str = "", source: str = "
 
 def _title(rows: Rows) -> str:
     """Name the page after the settings that vary."""
-    names = [name.replace("_", " ") for name in facts.varying(rows)]
+    what = "Search" if rows.meta.get("search") else "Sweep"
+    layered = dict.fromkeys(split(name)[0] for name in facts.setting_names(rows) if split(name)[1] is not None)
+    names = [*facts.varying(rows), *(f"{name} by layer" for name in layered)]
     if not names:
-        return "Sweep"
-    more = "more" if len(names) > 4 else ""
-    *most, last = [*names[:3], more] if more else names
-    return f"Sweep over {', '.join(most)}{' and ' if most else ''}{last}"
+        return what
+    *most, last = [name.replace("_", " ") for name in ([*names[:3], "more"] if len(names) > 4 else names)]
+    return f"{what} over {', '.join(most)}{' and ' if most else ''}{last}"
 
 
 def _lead(rows: Rows) -> str:

@@ -278,10 +278,10 @@ def _drawable(rows: Rows, *names: str) -> bool:
 def _signed(value: float) -> str:
     """Write a difference with its sign.
 
-    >>> _signed(-5.96), _signed(0.25)
-    ('−6.0', '+0.2')
+    >>> _signed(-5.96), _signed(0.25), _signed(-0.01)
+    ('−6.0', '+0.2', '+0.0')
     """
-    return f"{value:+.1f}".replace("-", "−")
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def _panel(name: str, drawing: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from fixqnn.report.sweep_facts import (
     whole,
 )
 from fixqnn.sweeps.points import split
-from fixqnn.sweeps.rows import NUMBERS, Row, Rows
+from fixqnn.sweeps.rows import Row, Rows
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def fronts(rows: Rows, x: str, y: str) -> tuple[Series, ...]:
     found = []
     for name, its in machine_labels(drawable(rows, x, y)).items():
         best = sorted(its.pareto((y, x)), key=lambda row: row[x])
-        found.append(Series(name, _spots(its, x, y), _spots(best, x, y)))
+        found.append(Series(name, *(_spots(some, lambda row: row[x], y) for some in (its, best))))
     return tuple(found)
 
 
@@ -83,7 +83,7 @@ def by_width(rows: Rows, name: str, y: str) -> tuple[tuple[Any, ...], tuple[Seri
         for row in its:
             groups.setdefault(setting(row, name), []).append(row)
         best = [Rows(groups[value]).best(y)[0] for value in in_order(groups)]
-        found.append(Series(machine, _spots(its, name, y), _spots(best, name, y)))
+        found.append(Series(machine, *(_spots(some, lambda row: setting(row, name), y) for some in (its, best))))
     return in_order(setting(row, name) for row in kept), tuple(found)
 
 
@@ -200,13 +200,12 @@ def most_active(panel: Cells, most: int) -> Cells:
     return replace(panel, rows=tuple(r for r in panel.rows if r in kept))
 
 
-def _spots(rows: Iterable[Row], x: str, y: str) -> tuple[Spot, ...]:
+def _spots(rows: Iterable[Row], place: Callable[[Row], Any], y: str) -> tuple[Spot, ...]:
     """Place rows; an accuracy comes with its interval."""
-    ends = ("accuracy_low", "accuracy_high") if y == "accuracy" else (None, None)
-    return tuple(
-        Spot(setting(row, x) if x not in NUMBERS else row[x], row[y], row, *(e and number(row, e) for e in ends))
-        for row in rows
-    )
+    if y != "accuracy":
+        return tuple(Spot(place(row), row[y], row) for row in rows)
+    ends = ("accuracy_low", "accuracy_high")
+    return tuple(Spot(place(row), row[y], row, *(number(row, end) for end in ends)) for row in rows)
 
 
 def _grouped(rows: Rows, x: str, y: str) -> dict[tuple[Any, Any], list[Row]]:

@@ -89,6 +89,15 @@ def test_settings_that_are_words_stand_side_by_side():
         fq.plot_accuracy_against_width(rows, "partial")
 
 
+def test_a_setting_that_is_called_as_a_column_is_the_setting():
+    rows = [row(4, 4, settings={"accumulator_bits": b}, accumulator_bits=62, accuracy=b / 32) for b in (8, 16)]
+    axes = fq.plot_accuracy_against_width(rows, "accumulator_bits").axes[0]
+    assert list(axes.containers[0].lines[0].get_xdata()) == [8, 16]
+    assert [line.get_xdata().tolist() for line in fq.plot_pareto(rows, "accumulator_bits").axes[0].get_lines()[:1]] == [
+        [62, 62]
+    ]
+
+
 def test_a_heat_map_holds_every_cell_once_and_crosses_out_impossible_ones():
     figure = fq.plot_heat_map(grid())
     ideal, narrow, _ = figure.axes

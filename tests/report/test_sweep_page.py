@@ -247,6 +247,24 @@ def test_rows_that_saw_a_part_of_the_test_set_are_listed_but_not_drawn():
     assert sorted(line["samples"] for line in table) == ["50", "500", "500"]
 
 
+def test_the_float_network_is_judged_on_the_whole_test_set():
+    part = {**row(3, 4), "status": "stopped", "samples_used": 20, "float_accuracy": 1.0}
+    text = sweep_page([part, row(5, 5), row(6, 6)])
+    assert "The float network gets 99.0 % of them right." in text
+    assert "100.0 %" not in text[text.index("</style>") :]
+
+
+def test_the_title_names_what_varies():
+    assert "<h1>Sweep over weights and activations</h1>" in sweep_page(grid())
+    layered = [row(4, 4, settings={"weights": w, "weights[fc]": 3}) for w in (4, 5)]
+    assert "<h1>Sweep over weights and weights by layer</h1>" in sweep_page(layered)
+    many = [
+        row(4, 4, settings=dict.fromkeys(("weights", "bias", "ranges", "accumulator_bits", "rounding"), i))
+        for i in (4, 5)
+    ]
+    assert "<h1>Sweep over weights, bias, ranges and more</h1>" in sweep_page(many)
+
+
 def test_more_machines_than_colours_leave_the_worst_to_the_table():
     rows = [row(w, 4, f"m{i}", accuracy=0.5 + i / 20 + w / 1000) for i in range(8) for w in (3, 4)]
     text = sweep_page(rows)
