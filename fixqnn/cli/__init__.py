@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from fixqnn import __version__
-from fixqnn.cli import reporting, searching, simulation, sweeping
+from fixqnn.cli import reporting, searching, simulation, sweeping, universal
 from fixqnn.errors import FixqnnError
 
 
@@ -54,6 +54,7 @@ for verb in (
     sweeping.sweep,
     searching.search,
     reporting.report,
+    universal.universal,
     simulation.machines,
     simulation.warmup,
 ):

@@ -21,6 +21,7 @@ from typing import Any
 _HOMES = {
     "decide": "fixqnn.universal.decide",
     "decide_function": "fixqnn.universal.functions",
+    "map_formats": "fixqnn.universal.format_map",
     "check_certificate": "fixqnn.universal.certificate",
     "examine_certificate": "fixqnn.universal.certificate",
     "build": "fixqnn.universal.build",

@@ -24,7 +24,7 @@ from fixqnn.universal.separation import first_layer
 from fixqnn.universal.table import resolve_table
 from fixqnn.universal.verdict import BlindPair, Condition, ConstantTable, MissedCells, Recipe, Verdict
 
-__all__ = ["check_inputs", "covers", "decide", "offsets"]
+__all__ = ["check_inputs", "covers", "decide", "decide_setting", "offsets"]
 
 MOST_OFFSETS, MOST_VISITS = 8192, 2**21
 DERIVED = "derived for this library, after Park, Park, Hwang (arXiv 2409.00297)"
@@ -95,7 +95,7 @@ def decide(
     setting = Setting.of(values, weights, bias, rounding)
     inputs = check_inputs(inputs)
     name, table = resolve_table(activation, setting, parameters)
-    return _decide(name, setting, inputs, table)
+    return decide_setting(name, setting, inputs, table)
 
 
 def check_inputs(inputs: Any) -> int:
@@ -140,7 +140,8 @@ def offsets(setting: Setting, code: int, gamma: int, step: int) -> list[int]:
     return list(range(0, step, gcd(setting.weight_unit * code, setting.bias_unit, step)))
 
 
-def _decide(name: str, setting: Setting, inputs: int, table: tuple[int, ...]) -> Verdict:
+def decide_setting(name: str, setting: Setting, inputs: int, table: tuple[int, ...]) -> Verdict:
+    """Decide for a table that was checked: what `decide` does after reading its arguments."""
     g, gamma, omega = difference_gcd(table), value_gcd(table), setting.weight_unit
     results = {
         title: Condition(title, None, "not looked at")
