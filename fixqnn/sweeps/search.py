@@ -285,7 +285,7 @@ def _said(rows: Trials, trials: int, store: str | Path | None) -> Iterator[None]
         yield
     except KeyboardInterrupt:
         where = "in memory, and gone" if store is None else f"in {store}; the same call goes on from there"
-        raise KeyboardInterrupt(f"stopped after {len(rows.rows)} of {trials} points: their rows are {where}") from None
+        raise KeyboardInterrupt(f"stopped after {rows.settled} of {trials} points: their rows are {where}") from None
 
 
 @contextmanager

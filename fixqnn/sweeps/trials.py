@@ -51,6 +51,8 @@ class Trials:
         The settings asked for so far, as they print.
     there : dict of str to mapping, or None
         Rows that the store had when it was last read, by key.
+    settled : int
+        Rows of `rows`, and those after them that are in the store already.
     """
 
     bench: FairBench
@@ -65,6 +67,7 @@ class Trials:
     rows: list[Row] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     there: dict[str, Row] | None = None
+    settled: int = 0
 
     # ------------------------------------------------------------------ rows
     def measure(self, asked: Sequence[Mapping[str, Any]], progress: Callable[[int], None] | None = None) -> list[Row]:
@@ -78,6 +81,7 @@ class Trials:
 
         def settle(place: int, row: Row) -> None:
             self.store.add(row)
+            self.settled += 1
             found[place] = {name: row.get(name) for name in COLUMNS}
             if progress is not None:
                 progress(len(found))
@@ -95,6 +99,7 @@ class Trials:
             settle(place, row)
         rows = [found[i] for i in range(len(tasks))]
         self.rows += rows
+        self.settled = len(self.rows)
         self.seen.update(map(repr, asked))
         return rows
 
