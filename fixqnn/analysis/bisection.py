@@ -40,7 +40,7 @@ def bisect(
     size of a tile), a constant (a shift that is one off, a missing bias, transposed weights), or how inputs are read. The
     step is computed again with it, from a's own input codes; the edit explains what was found if every code of the value,
     over all samples, comes out as b has it. Of those that do, the one that changes fewest fields least is reported, with
-    how many others of the same size do as well.
+    how many others of the same size do as well. Between two programs, how their steps are known to differ comes first.
 
     Where b does not hold the values right before, the steps that made those are edited too.
 

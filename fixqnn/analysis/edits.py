@@ -145,7 +145,11 @@ def path_words(path: Path) -> str:
 
 
 def show(value: Any) -> str:
-    """Write a field's value briefly."""
+    """Write a field's value briefly.
+
+    >>> show(Register(12, "wrap")), show(Multiplier(16, "floor"))
+    ('12 bits that wrap', 'Multiplier(bits=16, rounding=floor)')
+    """
     if isinstance(value, Register):
         bits = f", {value.drop} low bit{'s' * (value.drop > 1)} dropped ({value.rounding})" if value.drop else ""
         point = bits if value.frac is None else f", {value.frac} fraction bits ({value.rounding})"
@@ -157,6 +161,9 @@ def show(value: Any) -> str:
         return "[" + ", then ".join(map(show, value)) + "]"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
+    if is_scaler(value):
+        told = [(f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default]
+        return f"{type(value).__name__}({', '.join(f'{name}={show(v)}' for name, v in told)})"
     return str(value) if value is None or isinstance(value, str | int | float) else repr(value)
 
 
@@ -175,7 +182,7 @@ def field_words(path: Path, value: Any, other: Any) -> str:
 
 
 def _verb(overflow: Overflow) -> str:
-    return {Overflow.wrap: "wrap", Overflow.saturate: "saturate"}.get(overflow, str(overflow))
+    return {Overflow.forbid: "forbid overflow"}.get(overflow, str(overflow).replace("_", " "))
 
 
 def field_edits(step: Step, terms: int) -> Iterator[Edit]:

@@ -126,7 +126,12 @@ class Search:
 
     def run(self) -> tuple[Hypothesis | None, tuple[Hypothesis, ...], Hypothesis | None]:
         """The explanation, others as small, and the best partial one."""
-        single = sorted(self.case.edits(self.towards), key=lambda one: (one[1].size, one[1].distance))
+        facts = {
+            id(edit) for edits in self.towards.values() for edit in edits
+        }  # of two programs: before what is guessed
+        single = sorted(
+            self.case.edits(self.towards), key=lambda one: (one[1].size, id(one[1]) not in facts, one[1].distance)
+        )
         probes = self.case.probes()
         base = int(np.count_nonzero(self.case.mine[probes] == self.case.theirs[probes]))
         best: list[tuple[int, Candidate]] = []

@@ -393,3 +393,17 @@ BAD = [
 def test_bad_input_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_of_two_programs_the_known_difference_comes_before_a_guess_that_explains_as_well():
+    # registers of 18, 19, 20 … bits hold all of these sums alike; one of them is what the other program has
+    one, other = (machine(conv=stage(0, fq.Register(bits)), linear=stage(0, fq.Register(12))) for bits in (12, 27))
+    found = bisect(fq.lower(GRAPH, one), fq.lower(GRAPH, other), CODES)
+    assert found.explanation.words == "sum[0] register bits 27 instead of 12"
+    assert any(h.words == "sum[0] register bits 20 instead of 12" for h in found.others)
+
+
+def test_weights_of_the_other_program_are_named():
+    other = network({"w2": fq.Tensor(np.roll(WEIGHTS["w2"].codes, 1, axis=1), WEIGHTS["w2"].format)})
+    found = bisect(fq.lower(GRAPH, machine()), fq.lower(other, machine()), CODES)
+    assert (found.difference.value, found.explanation.words) == ("fc", "codes of 'w2' as the second has them")
