@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from fixqnn.errors import BadInput
+from fixqnn.metrics import accuracy
 from fixqnn.sweeps.constraints import ANYTHING, Constraint, Interval, Number, exact
 
 SHARES = (32, 8)  # looks are at a 32nd and at an 8th of the samples: they cost a survivor 16 % more
@@ -78,6 +81,9 @@ class EarlyStop:
             most = right_limit(right, int(row["samples_used"]), self.total, self.error_of_a_look)
             found["right"] = Fraction(right), Fraction(most)
             found["accuracy"] = Fraction(right, self.total), Fraction(most, self.total)
+            ends = [_interval(count, self.total) for count in (right, most)]
+            for place, name in enumerate(("accuracy_low", "accuracy_high")):
+                found[name] = ends[0][place], ends[1][place]
         return found
 
     def reason(
@@ -201,6 +207,12 @@ def dominates(
         for name, sign in objectives.items()
     ]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def _interval(right: int, total: int) -> tuple[Fraction, Fraction]:
+    """Ends of the interval of an accuracy, as rows have it."""
+    found = accuracy(np.arange(total) < right, np.ones(total, np.int64))
+    return Fraction(found.low), Fraction(found.high)
 
 
 def _best(interval: Interval, sign: int) -> Number:

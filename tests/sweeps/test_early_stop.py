@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fixqnn.errors import BadInput
+from fixqnn.metrics import accuracy
 from fixqnn.sweeps.constraints import constraint
 from fixqnn.sweeps.early_stop import EarlyStop, dominates, early_stop, right_limit, tail
 
@@ -56,6 +57,11 @@ def test_what_needs_no_luck_is_known_exactly():
     assert limits["bit_operations"] == (77, 77)
     assert limits["accuracy"] == (Fraction(31, 1000), 1)
     assert "sqnr" not in limits
+    few = rule.bounds({"samples_used": 31, "right": 3})
+    assert few["accuracy_low"][1] < few["accuracy"][1] < few["accuracy_high"][1] < 0.7
+    whole = EarlyStop(31, 0.01, 10, ()).bounds({"samples_used": 31, "right": 3})
+    found = accuracy(np.arange(31) < 3, np.ones(31, int))
+    assert [whole[name][1] for name in ("accuracy_low", "accuracy_high")] == [found.low, found.high]
 
 
 def test_a_point_ends_when_a_constraint_cannot_hold_any_more():
