@@ -37,7 +37,7 @@ def report(
     """
     from fixqnn.errors import BadInput
     from fixqnn.report import sweep_tables
-    from fixqnn.report.sweep_facts import counts, drawable, measure
+    from fixqnn.report.sweep_facts import as_rows, counts, drawable, measure
     from fixqnn.report.sweep_page import write_report
     from fixqnn.sweeps.rows import Rows
 
@@ -60,8 +60,9 @@ def report(
     statuses = counts(rows)
     tables: dict[str, Any] = {}
     try:
-        drawable(rows, measure(rows))
-        tables["choices"] = sweep_tables.choices(rows)
+        spread = as_rows(rows)
+        drawable(spread, measure(spread))
+        tables["choices"] = sweep_tables.choices(spread)
     except BadInput:  # nothing was computed
         tables["reasons"] = sweep_tables.reasons(rows)
     show(tables, as_json, {"rows": statuses, "files": files})

@@ -158,7 +158,7 @@ def widths(
     for number, one in enumerate(series):
         colour = f"series{number % SERIES}"
         points = " ".join("{:.1f},{:.1f}".format(*at(number, spot)) for spot in one.best)
-        parts.append(f'<polyline class="line front {colour}" points="{points}"/>')
+        parts.append(f'<polyline class="line front {colour}" points="{points}"/>' if points else "")
         for spot in one.best:
             left, top = at(number, spot)
             if spot.low is not None and spot.high is not None:
@@ -194,13 +194,17 @@ def heat_map(
     names = [str(r) for r in panel.rows]
     left = min(LABEL + 26, max(28, 10 + CHARACTER * max(len(name) for name in names))) + 14
     wide = min(56.0, (WIDTH - left - 2) / len(panel.columns))
-    high = min(26.0, max(16.0, wide))
+    high = max(min(26.0, max(16.0, wide)), 72 / len(panel.rows))  # room for the label of the rows
+    longest = max((len(show(value).removesuffix(" %")) for value in panel.values.values()), default=0)
+    numbers = wide >= 3 + 5.3 * longest  # all or none
     parts = []
     for i, r in enumerate(panel.rows):
         top = high * i + 2
         parts.append(strokes.row_label(names[i], top + high / 2 + 4, left))
         for j, c in enumerate(panel.columns):
-            parts.append(_cell(panel, (c, r), (left + wide * j, top, wide, high), (x, y), show, ends, logarithmic))
+            parts.append(
+                _cell(panel, (c, r), (left + wide * j, top, wide, high), (x, y), show, ends, logarithmic, numbers)
+            )
     bottom = high * len(panel.rows) + 2
     every = -(-len(panel.columns) * 18 // int(WIDTH - left)) if wide < 18 else 1
     for j, c in enumerate(panel.columns[::every]):
@@ -308,7 +312,9 @@ def _cell(
     show: Callable[[Any], str],
     ends: tuple[float, float],
     logarithmic: bool,
+    numbers: bool,
 ) -> str:
+    """Draw a cell: its colour, its number if there is room for all, and what it is as a tooltip."""
     left, top, wide, high = box
     where = f"{labels[0]} {place[0]}, {labels[1]} {place[1]}"
     shape = f'x="{left + 0.5:.1f}" y="{top + 0.5:.1f}" width="{wide - 1:.1f}" height="{high - 1:.1f}" rx="2"'
@@ -321,13 +327,9 @@ def _cell(
     share = _share(value, ends, logarithmic)
     colour = _colour(HEAT if logarithmic else RAMP, share)
     dark = sum(w * int(colour[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) < 128
-    text = show(value).removesuffix(" %")
-    number = (
-        f'<text class="{"on-dark" if dark else "on-light"}" {middle}>{escape(text)}</text>'
-        if wide >= 5 + 5.4 * len(text)
-        else ""
-    )
-    return f'<g><title>{escape(f"{where}: {show(value)}")}</title><rect {shape} fill="{colour}"/>{number}</g>'
+    ink = "on-dark" if dark else "on-light"
+    text = f'<text class="{ink}" {middle}>{escape(show(value).removesuffix(" %"))}</text>' if numbers else ""
+    return f'<g><title>{escape(f"{where}: {show(value)}")}</title><rect {shape} fill="{colour}"/>{text}</g>'
 
 
 def _share(value: float, ends: tuple[float, float], logarithmic: bool) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fixqnn.errors import BadInput
+from fixqnn.report.machine_axes import spread
 from fixqnn.report.tables import show_count, show_decibels, show_number, show_percent, show_short
 from fixqnn.sweeps.points import POLICY, split
 from fixqnn.sweeps.rows import COLUMNS, LARGER_IS_BETTER, NUMBERS, Row, Rows
@@ -51,6 +52,8 @@ AXES = {
 def as_rows(source: Any) -> Rows:
     """Take rows, the path of a store, or a sequence of mappings; a mapping without status counts as computed.
 
+    Many machines that differ in arguments only become one, with settings (see `fixqnn.report.machine_axes`).
+
     Raises
     ------
     BadInput
@@ -72,7 +75,7 @@ def as_rows(source: Any) -> Rows:
         raise BadInput(f"rows must be Rows, the path of a store, or a sequence of mappings, not {source!r}")
     if not rows:
         raise BadInput("there are no rows to report; a sweep writes one per point and machine")
-    return rows
+    return spread(rows)
 
 
 def axis_of(name: str) -> Axis:
@@ -114,7 +117,8 @@ def setting_names(rows: Rows) -> list[str]:
 def setting(row: Row, name: str) -> Any:
     """Give a setting of a row's point or, where no setting is called so, the column."""
     settings = row["settings"] or {}
-    return settings[name] if name in settings else row[name] if name in COLUMNS else None
+    value = settings[name] if name in settings else row[name] if name in COLUMNS else None
+    return tuple(value) if isinstance(value, list) else value  # lists cannot be sorted into groups
 
 
 def number(row: Row, name: str) -> float | None:
@@ -178,7 +182,8 @@ def varying(rows: Rows) -> list[str]:
 
 def register_setting(rows: Rows) -> str:
     """Choose what overflows are shown against: a register of the machine, else a width, else the widest accumulator."""
-    names = [name for name in varying(rows) if all(is_number(setting(row, name)) for row in rows)]
+    acting = [row for row in rows if row["events"]] or list(rows)
+    names = [name for name in varying(rows) if all(is_number(setting(row, name)) for row in acting)]
     machine = [name for name in names if name not in POLICY]
     widths = [name for name in ("activations", "weights") if name in names]
     return next(iter([*machine, *widths]), "accumulator_bits")

@@ -41,12 +41,13 @@ def choices(rows: Rows) -> str:
 def fronts(rows: Rows) -> str:
     """Draw what accuracy costs, for every cost that varies."""
     y = facts.measure(rows)
+    names = _machines(rows, y)
     drawn = []
     for x in COSTS:
         lines = sweep_series.fronts(rows, x, y) if _drawable(rows, x, y) else ()
         if all(len({spot.x for spot in line.spots}) < 2 for line in lines):  # of no machine it tells anything
             continue
-        axes = (facts.axis_of(x), facts.axis_of(y))
+        lines, axes = _as_listed(lines, names), (facts.axis_of(x), facts.axis_of(y))
         drawn.append(
             html.figure(
                 charts.cloud(lines, *axes, _reference(rows, y)),
@@ -62,7 +63,6 @@ def fronts(rows: Rows) -> str:
             )
     if not drawn:
         return ""
-    names = list(facts.machine_labels(facts.drawable(rows, y)))
     told = (
         f"Every computed row is a dot; higher is better, further left is cheaper. The line of a machine joins the rows "
         f"that no other of its rows beats in both.{_infinite(rows, y)}"
@@ -75,9 +75,10 @@ def widths(rows: Rows) -> str:
     y = facts.measure(rows)
     if not _drawable(rows, y):
         return ""
-    drawn = []
+    drawn, names = [], _machines(rows, y)
     for name in facts.varying(facts.drawable(rows, y))[:MOST_CHARTS]:
         values, lines = sweep_series.by_width(rows, name, y)
+        lines = _as_listed(lines, names)
         axis = facts.axis_of(name)
         drawing = charts.widths(values, lines, axis, facts.axis_of(y), _reference(rows, y))
         ordered = all(facts.is_number(value) for value in values)
@@ -89,7 +90,6 @@ def widths(rows: Rows) -> str:
         return ""
     whisker = " Upright strokes: 95 % intervals (Wilson); where they overlap, a difference may be luck."
     told = "Marks: the best row of each machine at each value, whatever its other settings. Faint dots: all other rows."
-    names = list(facts.machine_labels(facts.drawable(rows, y)))
     return html.section(
         f"{_word(y)[:1].upper()}{_word(y)[1:]} against each setting",
         told + (whisker if y == "accuracy" else ""),
@@ -110,7 +110,7 @@ def heat_maps(rows: Rows) -> str:
     ends, axis = (min(values), max(values)), facts.axis_of(y)
     labels = [facts.axis_of(name).label for name in pair]
     drawn = [
-        _panel(panel.name, charts.heat_map(panel, labels[0], labels[1], axis.show, ends))
+        _panel(panel.name, charts.heat_map(panel, labels[0], pair[1].replace("_", " "), axis.show, ends))
         for panel in panels
         if panel.values
     ]
@@ -211,7 +211,9 @@ def events(rows: Rows) -> str:
         "How often registers inside each layer were asked to hold a number that does not fit: per sample, averaged over "
         "the rows. Layers stand in the order of computation. Clipping by a layer's output format does not count."
     )
-    return html.section(f"Overflows by layer and {axis.label}", told, _grid(drawn), html.figure(scale), calm)
+    return html.section(
+        f"Overflows by layer and {axis.label.partition(',')[0]}", told, _grid(drawn), html.figure(scale), calm
+    )
 
 
 def table(rows: Rows, source: str) -> str:
@@ -273,6 +275,17 @@ def _drawable(rows: Rows, *names: str) -> bool:
         return bool(facts.drawable(rows, *names))
     except BadInput:
         return False
+
+
+def _machines(rows: Rows, y: str) -> list[str]:
+    """Machines as the legend lists them."""
+    return list(facts.machine_labels(facts.drawable(rows, y))) if _drawable(rows, y) else []
+
+
+def _as_listed(lines: Sequence[sweep_series.Series], names: Sequence[str]) -> list[sweep_series.Series]:
+    """One series per machine of the legend, so that a machine has one colour in every picture."""
+    known = {line.name: line for line in lines}
+    return [known.get(name, sweep_series.Series(name, (), ())) for name in names]
 
 
 def _signed(value: float) -> str:

@@ -168,7 +168,7 @@ def layer_losses(rows: Rows) -> dict[str, tuple[float, int]]:
 def register_events(rows: Rows, x: str) -> tuple[Cells, ...]:
     """Count, per machine, layer and value of a setting, the overflows inside the layer: mean per row and sample.
 
-    Clipped outputs do not count. Layers stand in the order in which they appear; machines without events have no cells.
+    Clipped outputs do not count. Layers stand in the order of computation; machines without events have no cells.
     """
     kept = rows.where(lambda row: row["status"] == "ok" and row["layer_events"] is not None)
     kept = kept.where(lambda row: setting(row, x) is not None)
@@ -185,12 +185,29 @@ def register_events(rows: Rows, x: str) -> tuple[Cells, ...]:
                 if count:
                     each = count / max(1, row["samples_used"] or row["total"] or 1)
                     sums[value, layer] = sums.get((value, layer), 0.0) + each
-        layers = tuple(
-            dict.fromkeys(layer for row in its for layer in row["layer_events"] if layer in {p[1] for p in sums})
-        )
+        acting = {layer for _, layer in sums}
+        layers = tuple(layer for layer in merged(row["layer_events"] for row in its) if layer in acting)
         values = {(v, layer): sums.get((v, layer), 0.0) / rows_at[v] for v in rows_at for layer in layers}
         found.append(Cells(machine, columns, layers, values, {}))
     return tuple(found)
+
+
+def merged(lists: Iterable[Iterable[str]]) -> list[str]:
+    """Put lists that leave out some names of one order into one list; a name comes after the one before it.
+
+    >>> merged([["stem", "conv", "fc"], ["stem", "block", "conv"]])
+    ['stem', 'block', 'conv', 'fc']
+    """
+    order: list[str] = []
+    for names in sorted(dict.fromkeys(map(tuple, lists)), key=len, reverse=True):
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
 
 
 def most_active(panel: Cells, most: int) -> Cells:

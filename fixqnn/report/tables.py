@@ -71,11 +71,13 @@ def show_rate(value: Any) -> str:
     """Write how often something happens, with two digits.
 
     >>> show_rate(0.000334), show_rate(0.547), show_rate(7.69), show_rate(413.2), show_rate(8421.5)
-    ('<0.01', '0.55', '7.7', '413', '8.42 k')
+    ('<0.01', '0.55', '7.7', '413', '8.4 k')
     """
     if 0 < value < 0.01:
         return "<0.01"
-    return f"{value:.2g}" if value < 100 else show_short(value)
+    if 100 <= value < 999.5:
+        return f"{value:.0f}"
+    return show_short(float(f"{value:.2g}"))
 
 
 @dataclass(frozen=True)

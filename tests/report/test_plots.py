@@ -148,6 +148,15 @@ def test_register_events_are_means_per_sample_without_clips_of_outputs():
         fq.plot_register_events(grid(("ideal",)))
 
 
+def test_layers_that_are_silent_at_first_still_stand_in_their_order():
+    rows = [
+        row(4, 4, settings={"partial": p}, layer_events={layer: {"sum[0]": 1} for layer in layers})
+        for p, layers in ((16, ("stem", "fc")), (14, ("stem", "conv", "fc")), (12, ("stem", "block", "conv")))
+    ]
+    labels = fq.plot_register_events(rows).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["stem", "block", "conv", "fc"]
+
+
 PLOTS = (fq.plot_pareto, fq.plot_accuracy_against_width, fq.plot_heat_map, fq.plot_register_events)
 
 

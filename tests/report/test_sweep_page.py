@@ -265,6 +265,38 @@ def test_the_title_names_what_varies():
     assert "<h1>Sweep over weights, bias, ranges and more</h1>" in sweep_page(many)
 
 
+def test_a_machine_has_one_colour_in_every_picture():
+    rows = [row(w, 4, "plain") for w in (4, 5)] + [
+        row(w, 4, "other", settings={"weights": w, "activations": 4, "partial": p}) for w in (4, 5) for p in (12, 14)
+    ]
+    text = sweep_page(rows)
+    legend = text[text.index('class="legend"') :].split("</p>")[0]
+    assert re.findall(r"series(\d).*?</svg>([a-z]+)<", legend) == [("0", "plain"), ("1", "other")]
+    pictures = [svg for svg in body_of(text).iter("svg") if svg.get("aria-label", "").endswith("value of partial")]
+    assert len(pictures) == 1
+    assert {e.get("class").split()[-1] for e in pictures[0].iter() if "series" in e.get("class", "")} == {"series1"}
+
+
+def test_a_range_of_arguments_is_an_axis_and_the_row_can_still_be_computed_again():
+    rows = [
+        row(4, 4, f"systolic(rows=8, partial={p})", accuracy=p / 20, settings={"weights": 4}, events=20 - p,
+            layer_events={"fc": {"sum[0]": 20 - p}})
+        for p in (12, 14, 16)
+    ] + [row(4, 4, "ideal", settings={"weights": 4}, layer_events={}, events=0)]  # fmt: skip
+    text = sweep_page(rows)
+    assert "4 rows on 2 machines" in text
+    assert "Overflows by layer and partial" in headings(text)
+    table = columns(next(t for t in tables_of(text) if "partial" in t[0]))
+    assert sorted((line["machine"], line["partial"]) for line in table) == [
+        ("ideal", ""), *(("systolic(rows=8)", str(p)) for p in (12, 14, 16)),
+    ]  # fmt: skip
+    assert "fq.grid(weights=4), &#x27;ideal&#x27;" in text
+    best = sweep_page(rows[:3])
+    assert "fq.grid(weights=4, partial=16), &#x27;systolic(rows=8)&#x27;" in best
+    two = sweep_page(rows[1:3])
+    assert "2 rows on 2 machines" in two
+
+
 def test_more_machines_than_colours_leave_the_worst_to_the_table():
     rows = [row(w, 4, f"m{i}", accuracy=0.5 + i / 20 + w / 1000) for i in range(8) for w in (3, 4)]
     text = sweep_page(rows)
