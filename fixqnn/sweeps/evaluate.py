@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import traceback
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +36,7 @@ from fixqnn.sweeps.test_set import bound, float_outputs, samples_per_part
 from fixqnn.sweeps.variants import Machine, changed_layers, machines_of
 
 MEMORY = 1 << 28  # bytes of codes kept for points to come
+FRESH = ("prefixes", "_graphs", "_machines", "_sources")  # not sent along to other processes
 GRAPHS = 64  # quantized graphs kept: they share their constants
 
 
@@ -121,9 +124,11 @@ class Bench:
     def _begin(self) -> None:
         self.prefixes = Prefixes(self.memory)
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
+        self._machines: dict[Any, tuple[Accelerator | None, str, str]] = {}
+        self._sources: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("prefixes", "_graphs")}
+        return {name: value for name, value in vars(self).items() if name not in FRESH}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -166,21 +171,22 @@ class Bench:
         """
         for machine in machines:
             machine.check(dict.fromkeys(name for point in points for name in point.machine_settings))
-        patterns = {pattern for point in points for name in point.settings if (pattern := split(name)[1])}
-        Policy(overrides={pattern: {} for pattern in patterns}).check(self.graph)
+        names = dict.fromkeys(name for point in points for name in point.settings)
+        Policy(overrides={pattern: {} for name in names if (pattern := split(name)[1])}).check(self.graph)
+        self._check_free(names)
+        layers = {json.dumps(p.layer_machine_settings, default=str): p.layer_machine_settings for p in points}
+        for settings, machine in itertools.product(filter(None, layers.values()), machines):
+            with suppress(FormatError):  # of a register that cannot exist, the row will say so
+                changed_layers(machine.make({}), self.graph, settings)
         for point in points:
             point.policy(self.policy)
-            for machine in machines:
-                with suppress(FormatError):  # of a register that cannot exist, the row will say so
-                    changed_layers(machine.make({}), self.graph, point.layer_machine_settings)
-            self._check_free(point)
 
-    def _check_free(self, point: Point) -> None:
+    def _check_free(self, names: Iterable[str]) -> None:
         """Refuse settings of formats where there is nothing left to choose."""
         graph = self.graph
         weights = any(name not in graph.formats for name in graph.constants)
         values = any(v.name not in graph.formats for v in graph.values.values() if v.name not in graph.constants)
-        for name in point.settings:
+        for name in names:
             setting, pattern = split(name)
             of_weights = setting in FOR_CONSTANTS
             if (setting in POLICY or pattern) and not (weights if of_weights else values):
@@ -197,15 +203,24 @@ class Bench:
         if subset is not None and (isinstance(subset, bool) or not 1 <= subset <= self.samples):
             raise BadInput(f"subset must lie between 1 and the {self.samples} samples of the test set, not {subset!r}")
         subset = None if subset == self.samples else subset
-        made, reason = None, ""
-        try:
-            made = machine.make(point.machine_settings)
-            made = changed_layers(made, self.graph, point.layer_machine_settings)
-        except FixqnnError as problem:
-            made, reason = None, _said(problem)
-        name = f"impossible: {machine.label}" if made is None else identity.of_machine(made)
+        made, reason, name = self._made(point, machine)
         key = identity.of_point(point, self.policy, name, self.seed, subset)
-        return Task(key, point, machine.text, made, reason or ("" if made else f"{machine.label} cannot exist"), subset)
+        return Task(key, point, machine.text, made, reason, subset)
+
+    def _made(self, point: Point, machine: Machine) -> tuple[Accelerator | None, str, str]:
+        """Make a machine with a point's settings, once; if it cannot exist, say why; and what keys call it."""
+        settings = repr((point.machine_settings, point.layer_machine_settings))
+        known = self._machines.get((id(machine.source), machine.text, settings))
+        if known is None:
+            try:
+                made = machine.make(point.machine_settings)
+                made = changed_layers(made, self.graph, point.layer_machine_settings)
+                known = made, "", identity.of_machine(made)
+            except FixqnnError as problem:
+                known = None, _said(problem), f"impossible: {machine.label}"
+            self._sources.append(machine.source)  # kept, so that no other gets its id
+            self._machines[id(machine.source), machine.text, settings] = known
+        return known
 
     def row(self, point: Point | Mapping[str, Any], machine: Any, subset: int | None = None) -> dict[str, Any]:
         """Compute one row; see `fixqnn.sweeps.rows.COLUMNS`.
