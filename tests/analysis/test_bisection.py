@@ -214,9 +214,9 @@ def test_additions_in_reverse_order_are_named():
     assert found.explanation.words == "additions along channel in reverse order", str(found)
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 3])  # 3: windows leave two columns of the padding out
 def test_a_convolution_summed_from_the_other_end_is_named(stride):
-    attributes = {"stride": (stride, stride), "padding": ((1, 2), (2, 1)), "dilation": (1, 1)}
+    attributes = {"stride": (stride, stride), "padding": ((1, 2), (0, 2)), "dilation": (1, 1)}
     graph = fq.Graph(
         (fq.Value("x", (None, 4, 6, 6), fq.fixed(8, 4)),), ("conv",),
         (fq.Node("conv", fq.OPS["conv"], ("x", "w1", "b1"), attributes=attributes),),

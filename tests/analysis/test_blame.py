@@ -11,6 +11,7 @@ import pytest
 import fixqnn as fq
 import hw_models as hw
 from fixqnn.analysis.blame import blame
+from fixqnn.analysis.hybrid import lean
 from fixqnn.errors import BadInput
 
 WIDE = fq.fixed(16, 11)
@@ -115,6 +116,13 @@ def test_a_step_whose_exact_results_are_codes_has_no_share():
         assert [row.share for row in found.rows if row.layer == "relu"] == [0]  # a relu's bound is a code
 
 
+def test_inputs_that_are_codes_have_no_share_whatever_the_registers_do():
+    codes = GRAPH.formats["x"].encode(IMAGES)
+    found = blame(GRAPH, fq.lower(GRAPH, hw.systolic(partial=18, overflow="wrap")), GRAPH.formats["x"].decode(codes))
+    (row,) = (row for row in found.rows if row.layer == "x")
+    assert (row.share, row.alone.rms) == (0, 0)
+
+
 def test_shares_and_interaction_add_up_to_one():
     found = blame(GRAPH, fq.lower(GRAPH, hw.systolic(partial=20)), IMAGES)
     assert sum(row.share for row in found.rows) + found.interaction == pytest.approx(1)
@@ -187,6 +195,19 @@ def test_what_a_machine_cannot_do_exactly_is_noted():
     found = blame(GRAPH, fq.lower(GRAPH, machine(average_pool=IGNORED)), IMAGES)
     assert any(note.startswith("pool: ") for note in found.notes)
     assert found.remainder.rms < 1e-9  # float64, and only it
+
+
+def test_a_directed_rounding_leans_half_a_step_its_own_way_where_there_is_something_to_round():
+    y = np.array([0.3, -0.3, 1.0])
+    leans = {
+        "floor": [-0.5, -0.5, 0],
+        "ceil": [0.5, 0.5, 0],
+        "toward_zero": [-0.5, 0.5, 0],
+        "away_from_zero": [0.5, -0.5, 0],
+    }
+    for rounding, want in leans.items():
+        assert lean(y, fq.Rounding.of(rounding), 1.0).tolist() == want, rounding
+    assert lean(y, fq.Rounding.half_up, 1.0) == 0
 
 
 def test_it_prints_as_text_and_as_rich_tables():
