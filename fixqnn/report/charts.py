@@ -192,7 +192,8 @@ def heat_map(
         For counts: colours by powers, and none for zero.
     """
     names = [str(r) for r in panel.rows]
-    left = min(LABEL + 26, max(28, 10 + CHARACTER * max(len(name) for name in names))) + 14
+    shown = strokes.short_names(names, int((LABEL + 26 - 10) / CHARACTER))
+    left = min(LABEL + 26, max(28, 10 + CHARACTER * max(len(name) for name in shown))) + 20
     wide = min(56.0, (WIDTH - left - 2) / len(panel.columns))
     high = max(min(26.0, max(16.0, wide)), 72 / len(panel.rows))  # room for the label of the rows
     longest = max((len(show(value).removesuffix(" %")) for value in panel.values.values()), default=0)
@@ -200,7 +201,7 @@ def heat_map(
     parts = []
     for i, r in enumerate(panel.rows):
         top = high * i + 2
-        parts.append(strokes.row_label(names[i], top + high / 2 + 4, left))
+        parts.append(strokes.row_label(names[i], top + high / 2 + 4, left, shown[i]))
         for j, c in enumerate(panel.columns):
             parts.append(
                 _cell(panel, (c, r), (left + wide * j, top, wide, high), (x, y), show, ends, logarithmic, numbers)
@@ -242,9 +243,10 @@ def shares(rows: Mapping[str, tuple[float, str]]) -> str:
     room = (WIDTH - wide - beside) / ((high - low) or 1.0)
     zero = wide - room * low
     parts = []
+    shown = strokes.short_names(list(rows), int((wide - 8) / CHARACTER))
     for i, (name, (value, text)) in enumerate(rows.items()):
         top, ends = 2 + ROW * i, sorted((zero, zero + room * value))
-        parts.append(strokes.row_label(name, top + 15, wide))
+        parts.append(strokes.row_label(name, top + 15, wide, shown[i]))
         parts.append(strokes.bar(*ends, top + 4, 14, "seen", f"{name}: {text}"))
         parts.append(strokes.words(max(ends) + 4, top + 15, text, "note"))
     return strokes.frame(4 + ROW * len(rows), parts, "How much each layer matters")

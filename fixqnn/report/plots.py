@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fixqnn.errors import BadInput
 from fixqnn.report import sweep_facts as facts
 from fixqnn.report import sweep_series as series
+from fixqnn.report.strokes import short_names
 from fixqnn.report.tables import show_rate
 from fixqnn.sweeps.rows import LARGER_IS_BETTER, Rows
 
@@ -323,7 +324,7 @@ def _name(axes: Axes, which: str, column: str) -> None:
 
 def _ticks(axes: Axes, which: str, places: Iterable[float], labels: Iterable[Any]) -> None:
     one = axes.xaxis if which == "x" else axes.yaxis
-    one.set_ticks(list(places), [_plain(str(label)) for label in labels])
+    one.set_ticks(list(places), [_plain(label) for label in short_names([str(label) for label in labels], 28)])
 
 
 def _reference(axes: Axes, rows: Rows, y: str) -> None:

@@ -41,12 +41,35 @@ def words(x: float, y: float, text: str, kind: str, anchor: str = "start") -> st
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def row_label(name: str, y: float, room: float = LABEL) -> str:
-    """Name a row; of a long one, the end, which tells layers apart."""
+def row_label(name: str, y: float, room: float = LABEL, shown: str = "") -> str:
+    """Name a row; of a long one, the end, which tells layers apart, unless it is said what to show."""
     most = int((room - 8) / CHARACTER)
-    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
+    shown = shown or (name if len(name) <= most else "…" + name[-(most - 1) :])
     inside = f"{escape(shown)}<title>{escape(name)}</title>"
     return f'<text class="label" x="{room - 6}" y="{y:.1f}" text-anchor="end">{inside}</text>'
+
+
+def short_names(names: Sequence[str], most: int) -> list[str]:
+    """Shorten names to what tells them apart: without the parts that all share at both ends, else without their middle.
+
+    >>> short_names(["encoder.layers.0.attention.out", "encoder.layers.1.attention.out"], 12)
+    ['…0…', '…1…']
+    >>> short_names(["stem", "a_very_long_name_of_a_layer"], 12)
+    ['stem', 'a_very…layer']
+    """
+    if all(len(name) <= most for name in names):
+        return list(names)
+    parts = [name.split(".") for name in names]
+    shared = min(map(len, parts)) - 1 if len(set(names)) > 1 else 0
+    head = next((i for i in range(shared) if len({part[i] for part in parts}) > 1), shared)
+    tail = next((i for i in range(shared - head) if len({part[-1 - i] for part in parts}) > 1), shared - head)
+    found = []
+    for part in parts:
+        end = len(part) - tail if any(len(".".join(one[head:])) >= most for one in parts) else len(part)
+        text = "…" * bool(head) + ".".join(part[head:end]) + "…" * (end < len(part))
+        half = most // 2
+        found.append(text if len(text) <= most else f"{text[:half]}…{text[len(text) - (most - half - 1) :]}")
+    return found
 
 
 def mark(number: int, x: float, y: float, title: str = "") -> str:

@@ -24,7 +24,7 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 .scroll:has(.sortable) { max-height: 75vh; }
 .sortable th { position: sticky; top: 0; z-index: 1; white-space: nowrap; }
 .sortable th:first-child { z-index: 2; }
-.sortable td:first-child { min-width: 5.5rem; }
+td:first-child { min-width: 6.5rem; overflow-wrap: anywhere; }
 @media (min-width: 56rem) { td:first-child { max-width: 20rem; overflow-wrap: break-word; }
   td:first-child wbr { display: none; } }
 .sortable th button { all: unset; cursor: pointer; font-weight: 600; }

@@ -186,6 +186,14 @@ def test_no_text_leaves_its_drawing():
                 assert left + room < wide + 4, label.text
 
 
+def test_long_names_of_layers_are_told_apart():
+    names = [f"encoder.layers.{i}.self_attention.projection_out" for i in range(12)]
+    text = sweep_page(Rows([row(4, 4)], {"sensitivity": dict.fromkeys(names, 1 / 12)}))
+    labels = [e for e in body_of(text).iter("text") if e.get("class") == "label"]
+    assert len({label.text for label in labels}) == 12
+    assert {label[0].text for label in labels} == set(names)  # whole in the tooltip
+
+
 def test_one_row_makes_a_page_without_pictures_of_change():
     text = sweep_page([row(4, 4)])
     assert headings(text) == ["What to pick", "Registers that overflowed", "All rows", "Do it again"]
