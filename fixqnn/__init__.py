@@ -76,6 +76,8 @@ _HOMES = {
     "certified_agreement": "fixqnn.analysis.errors",
     "predict_rms": "fixqnn.analysis.prediction",
     "Prediction": "fixqnn.analysis.prediction",
+    "allocate_bits": "fixqnn.analysis.allocation",
+    "Allocation": "fixqnn.analysis.allocation",
     "param_lipschitz": "fixqnn.analysis.a_priori",
     "frac_bits_for": "fixqnn.analysis.a_priori",
     "BitPlan": "fixqnn.analysis.a_priori",
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from fixqnn.accelerator import Accelerator, Ports
     from fixqnn.analysis.a_priori import BitPlan, frac_bits_for, param_lipschitz
     from fixqnn.analysis.accumulators import accumulators
+    from fixqnn.analysis.allocation import Allocation, allocate_bits
     from fixqnn.analysis.bisection import bisect
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound

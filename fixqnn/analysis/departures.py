@@ -201,7 +201,9 @@ def _alignment(step: Step, index: int, unit: Fraction) -> Alignment:
     datapath, constants = step.datapath, step.prepared["align"][index]
     kept = isinstance(datapath.align, Multiplier) and datapath.align.rounding is None
     common = unit * (1 << datapath.headroom) * (Fraction(2) ** constants[1] if kept else 1)
-    made = departure(step, datapath.align, constants, operands_of(step)[index].step / common)
+    operand = operands_of(step)[index]
+    reach = max(map(abs, operand.range(step.in_format(index)))) << datapath.headroom
+    made = departure(step, datapath.align, constants, operand.step / common, reach=reach)
     return Alignment(0.0 if kept else made.steps * float(unit), made.share)
 
 

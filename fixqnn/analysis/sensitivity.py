@@ -24,6 +24,7 @@ from fixqnn.calibration.samples import chunks
 from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph, Node
+from fixqnn.kernels.library import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -93,11 +94,12 @@ def known_errors(graph: Graph, samples: Any, limit: int | None, seed: int) -> Se
     errors = {name: decoded(graph.formats[name], real) - real for name, real in reals.items() if name in graph.formats}
     middle = {name: real + errors.get(name, 0.0) / 2 for name, real in reals.items()}
     found, random = Sensitivity(), np.random.default_rng(seed)
-    for batch in _some(graph, samples, limit):
-        tape = Tape(graph, batch, middle)
-        entering = _entering(tape, batch, errors)
-        for gradients, share in _gradients(found, tape, batch, random):
-            _follow(found, entering, gradients, share)
+    with one_thread():
+        for batch in _some(graph, samples, limit):
+            tape = Tape(graph, batch, middle)
+            entering = _entering(tape, batch, errors)
+            for gradients, share in _gradients(found, tape, batch, random):
+                _follow(found, entering, gradients, share)
     return _done(found)
 
 
@@ -105,16 +107,23 @@ def squared_gradients(graph: Graph, samples: Any, limit: int | None, seed: int) 
     """Square the gradients of all weights, biases and values: `weights` and `values`; parameters as for `known_errors`."""
     reals = {name: graph.real_constant(name) for name in graph.constants}
     found, random = Sensitivity(), np.random.default_rng(seed)
-    for batch in _some(graph, samples, limit):
-        tape = Tape(graph, batch, reals)
-        live = {name: _rounded(graph, name, v.detach()) for name, v in tape.values.items()}
-        for gradients, share in _gradients(found, tape, batch, random):
-            for name, mask in live.items():
-                if gradients[name] is not None:
-                    square = share * float((gradients[name].square() * mask).sum())
-                    found.values[name] = found.values.get(name, 0.0) + square
-            _add_weights(found, tape, gradients, share)
+    with one_thread():
+        for batch in _some(graph, samples, limit):
+            tape = Tape(graph, batch, reals)
+            live = {name: _rounded(graph, name, v.detach()) for name, v in tape.values.items()}
+            for gradients, share in _gradients(found, tape, batch, random):
+                _add_values(found, live, gradients, share)
+                _add_weights(found, tape, gradients, share)
     return _done(found)
+
+
+def _add_values(
+    found: Sensitivity, live: Mapping[str, torch.Tensor], gradients: Mapping[Any, Any], share: float
+) -> None:
+    for name, mask in live.items():
+        if gradients[name] is not None:
+            square = share * float((gradients[name].square() * mask).sum())
+            found.values[name] = found.values.get(name, 0.0) + square
 
 
 def _done(found: Sensitivity) -> Sensitivity:

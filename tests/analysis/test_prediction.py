@@ -15,17 +15,12 @@ from fixqnn.analysis.rounding_noise import grid_factor, noise_factor
 from tests.analysis.random_networks import random_graph, random_policy, samples
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Beside other work on the same cores, more threads of torch mostly wait for each other."""
-    with demo.one_thread():
-        yield
-
-
 @cache
 def digits():
     pictures = demo.load_digits()
-    return fq.from_torch(demo.train(pictures), torch.zeros(2, 1, 8, 8)), pictures
+    with demo.one_thread():
+        net = demo.train(pictures)
+    return fq.from_torch(net, torch.zeros(2, 1, 8, 8)), pictures
 
 
 @cache
