@@ -9,6 +9,8 @@ from math import gcd
 import pytest
 
 from fixqnn.universal.grid import TIES, Setting
+from fixqnn.universal.rows import Rows
+from fixqnn.universal.second_layer import _has_opposite_rows as opposite
 from fixqnn.universal.second_layer import second_layer
 from fixqnn.universal.separation import first_layer
 from tests.universal.exhaustive import nearest
@@ -148,3 +150,18 @@ def test_tables_of_many_codes_are_settled_neuron_by_neuron():
         even = tuple(abs(k) // 2 for k in range(-largest, largest + 1))
         for s in (3, largest, 2 * largest):
             assert first_layer(Setting(p, s, rounding=tie), even, 1).holds
+
+
+def test_square_waves_have_opposite_rows_and_are_listed_for_that():
+    """Where the shortcut for two and more inputs does not apply, all inputs are compared."""
+    found = 0
+    for period in range(1, 15):
+        for shift in range(2 * period):
+            table = tuple(1 if (k + 7 + shift) // period % 2 else -1 for k in range(-7, 8))
+            setting = Setting(3, 1, "binary")
+            if table[0] != table[-1] and opposite(Rows(setting, table), 2):
+                found += 1
+                if first_layer(setting, table, 2).holds:
+                    layers = listed_theorem_c(setting, table, 2)
+                    assert second_layer(setting, table, 2).hidden_layers == layers, table
+    assert found
