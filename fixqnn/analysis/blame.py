@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,7 @@ def _switches(hybrid: Hybrid) -> list[_Switch]:
         _Switch(v.name, "input", "values", {}, frozenset((v.name,)))
         for v in hybrid.program.inputs
     ]  # fmt: skip
-    whole = []
+    whole = [replace(switch, cause="all", without=_Sums(), alone=_Sums()) for switch in one]
     for number, part in enumerate(hybrid.parts):
         op = part.step.attributes.get("function") or part.step.op.name
         one += [_Switch(part.step.name, op, cause, {number: frozenset((cause,))}) for cause in part.causes]

@@ -153,8 +153,10 @@ def test_weights_made_exact_are_the_finest_weights():
 def test_an_input_is_blamed_by_its_name():
     graph = GRAPH.with_formats({"x": fq.fixed(3, 1)})
     graph = replace(graph, inputs=(replace(graph.inputs[0], format=fq.fixed(3, 1)),))
-    worst = blame(graph, fq.lower(graph, machine()), IMAGES).worst()
+    found = blame(graph, fq.lower(graph, machine()), IMAGES)
+    worst = found.worst()
     assert (worst.layer, worst.op, worst.cause) == ("x", "input", "values")
+    assert (found.layers[0].layer, found.layers[0].share) == ("x", worst.share)
 
 
 def test_predictions_that_change_are_counted():
