@@ -12,7 +12,7 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import product
@@ -129,8 +129,8 @@ class Proposals:
         ``"maximize"`` or ``"minimize"``, one per objective.
     space : mapping of str to BaseDistribution
         What can be set.
-    seeds : sequence of mapping
-        Points to begin with.
+    seeds : callable
+        ``seeds() -> points`` to begin with; a search that goes on does not ask for them.
     sampler, seed, population
         As for `Unrepeated`.
     together : int
@@ -148,7 +148,7 @@ class Proposals:
         study: str,
         directions: Sequence[str],
         space: Mapping[str, BaseDistribution],
-        seeds: Sequence[Params] = (),
+        seeds: Callable[[], Iterable[Params]] = tuple,
         sampler: str = "nsga2",
         seed: int = 0,
         population: int = 20,
@@ -166,12 +166,12 @@ class Proposals:
                 sampler=self.sampler,
                 load_if_exists=True,
             )
-            if not self._trials():
-                for params in seeds:
-                    self._queue(params)
+            fresh = not self._trials()
             for trial in self._trials(TrialState.RUNNING):
                 if _left_behind(trial):
                     self._ask_again(trial)
+        for params in seeds() if fresh else ():
+            self._queue(params)
 
     def __enter__(self) -> Proposals:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from fixqnn.sweeps.proposals import Proposals
 
-POPULATION = 20
+POPULATION = 12
+TARGETS = (12.0, 18.0, 24.0)
 TOGETHER = {"nsga2": POPULATION, "tpe": 4}  # points of a round: TPE learns from every one of them
 UNSTEADY = ("seconds",)  # not the same twice
 
@@ -55,13 +57,14 @@ def search(
     *,
     policy: Policy = DEFAULT,
     early_stop: float = 0.01,
+    targets: Sequence[float] = TARGETS,
     memory: int = MEMORY,
     command: str = "",
 ) -> Found:
     """Search a space of settings for those that no others beat, within limits.
 
-    It begins with one width everywhere, from wide to narrow, and with what `fixqnn.analysis.allocate_bits` gives the layers; then
-    Optuna proposes, each point once. All rows are of exact integer runs, as those of `sweep`; a row that the store has is not
+    It begins with one width everywhere, from wide to narrow, and with what `fixqnn.allocate_bits` gives the layers; then Optuna
+    proposes, each point once. All rows are of exact integer runs, as those of `sweep`; a row that the store has is not
     computed again. The same seed gives the same rows and the same front, for any `jobs`, and however often the search was
     interrupted: the same call goes on.
 
@@ -103,6 +106,9 @@ def search(
         A point ends after a 32nd or an 8th of the test set if it cannot keep the constraints any more, or is dominated by a
         row that was measured whole, at its best. This is the chance, over the order of the samples, that any point of the whole
         space ends so although it belongs to the front (see `fixqnn.sweeps.early_stop`). 0: all points are measured whole.
+    targets : sequence of float
+        Signal over error in dB: where layers have widths of their own, the search begins with those that `allocate_bits` gives
+        them for each of these, too. This takes seconds for each; none: it does not.
     memory : int
         Bytes of codes to keep for other points.
     command : str
@@ -142,7 +148,7 @@ def search(
     from fixqnn.sweeps.proposals import Proposals
 
     signs, limits = _signs(objectives), read(constraints)
-    _check_numbers(trials, jobs, sampler)
+    targets = _checked(trials, jobs, sampler, targets)
     offered = _labelled(machines_of(machines))
     bench = FairBench(graph, samples, test_set, policy, seed, memory)
     _check_columns(bench, signs, limits)
@@ -157,10 +163,13 @@ def search(
     with _quiet(optuna), Store(store, bench.belongs) as kept:
         describe(kept, bench, command)
         rows = Trials(bench, whole, offered, signs, limits, rule, kept, name, jobs)
+
+        def begin() -> list[dict[str, Any]]:
+            return [whole.params(settings) for settings in seeds(whole, bench, samples, trials, targets)]
+
         with _said(rows, trials, store), Proposals(
             _storage(storage, store), name, ["maximize" if s > 0 else "minimize" for s in signs.values()],
-            whole.distributions(), [whole.params(one) for one in seeds(whole, bench, trials)], sampler, seed, POPULATION,
-            TOGETHER[sampler],
+            whole.distributions(), begin, sampler, seed, POPULATION, TOGETHER[sampler],
         ) as proposals:  # fmt: skip
             _play(proposals, rows, whole, trials, progress)
         front = rows.front()
@@ -223,13 +232,20 @@ def _signs(objectives: Any) -> dict[str, int]:
     return {name: 1 if name in LARGER_IS_BETTER else -1 for name in names}
 
 
-def _check_numbers(trials: Any, jobs: Any, sampler: Any) -> None:
+def _checked(trials: Any, jobs: Any, sampler: Any, targets: Any) -> tuple[float, ...]:
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise BadInput(f"trials is a number of points, 1 or more, not {trials!r}")
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
         raise BadInput(f"jobs is a number of processes, or -1 for one per processor, not {jobs!r}")
     if sampler not in TOGETHER:
         raise BadInput(f"sampler must be {' or '.join(map(repr, TOGETHER))}, not {sampler!r}")
+    try:
+        decibels = tuple(map(float, targets))
+    except (TypeError, ValueError):
+        decibels = (math.nan,)
+    if not all(map(math.isfinite, decibels)):
+        raise BadInput(f"targets are numbers of dB, such as (12, 18, 24), or () for none, not {targets!r}")
+    return decibels
 
 
 def _check_columns(bench: Bench, signs: Mapping[str, int], limits: Iterable[Constraint]) -> None:

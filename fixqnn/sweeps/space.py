@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -111,7 +112,7 @@ class Space:
         return _distinct(found)
 
     def from_overrides(self, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Settings nearest above those given by layer, as `fixqnn.analysis.allocate_bits` gives them.
+        """Settings nearest above those given by layer, as the `overrides` of `fixqnn.allocate_bits` give them.
 
         An axis of several layers takes the widest of theirs; what is not given is as in the widest of `uniform`.
 
@@ -126,7 +127,7 @@ class Space:
             wanted = [
                 settings[setting]
                 for layer, settings in overrides.items()
-                if setting in settings and (pattern is None or layer == pattern or fnmatchcase(layer, pattern))
+                if setting in settings and (pattern is None or layer == pattern or fnmatchcase(plain(layer), pattern))
             ]
             wanted = [bits for bits in wanted if isinstance(bits, int)]
             if wanted and numbers(axis):
@@ -239,6 +240,15 @@ def escaped(name: str) -> str:
     ('layer1.0.conv', 'x[[]0]')
     """
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def plain(pattern: str) -> str:
+    """Give the name that `escaped` made a pattern of.
+
+    >>> plain(escaped("x[0]*"))
+    'x[0]*'
+    """
+    return re.sub(r"\[([*?[])\]", r"\1", pattern)
 
 
 def numbers(axis: Sequence[Any]) -> list[int]:

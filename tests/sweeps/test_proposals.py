@@ -30,7 +30,7 @@ def play(storage, sampler="nsga2", trials=50, stop_after=None, space=SPACE, seed
     """Search for large, cheap points; what was asked, in order. Ends like a Ctrl-C after some trials, if asked to."""
     told = 0
     with Proposals(
-        storage, "s", ["maximize", "minimize"], space, seeds, sampler, seed, 12, 12 if sampler == "nsga2" else 4
+        storage, "s", ["maximize", "minimize"], space, lambda: seeds, sampler, seed, 12, 12 if sampler == "nsga2" else 4
     ) as p:
         while points := p.round(trials):
             for trial, params in points:

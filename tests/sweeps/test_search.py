@@ -88,6 +88,19 @@ def test_the_first_points_have_one_width_everywhere():
     assert first == [(bits, bits, 19) for bits in range(8, 1, -1)]
 
 
+def test_widths_by_layer_begin_with_those_that_their_noise_asks_for():
+    space = {"weights": range(2, 9), "activations": range(2, 9), "per_layer": ("weights", "activations")}
+    begun = [row["settings"] for row in find(space, trials=20, targets=(20.0,))[:8]]
+    mixed = [settings for settings in begun if len(set(settings.values())) > 1]
+    assert len(mixed) == 1  # after seven uniform ones
+    found = fq.allocate_bits(GRAPH, SAMPLES, target_sqnr=20, bits=(2, 8), limit=16)
+    for name, given in found.widths.items():
+        for setting, bits in given.items():
+            assert mixed[0].get(f"{setting}[{name}]", bits) == bits
+    begun = [row["settings"] for row in find(space, trials=20, targets=())[:7]]
+    assert all(len(set(settings.values())) == 1 for settings in begun)
+
+
 def test_each_layer_may_have_its_own_widths():
     found = find({"weights": (3, 4, 5), "activations": (4, 6), "per_layer": ("weights", "activations")}, trials=30)
     assert set(found[0]["settings"]) == {
@@ -312,6 +325,8 @@ def test_progress_counts_points():
         ({"constraints": "accuracy >= best"}, "no column 'best'"),
         ({"trials": 0}, "trials is a number"),
         ({"jobs": 0}, "jobs is a number"),
+        ({"targets": "much"}, "targets are numbers"),
+        ({"targets": 12}, "targets are numbers"),
         ({"sampler": "random"}, "'nsga2' or 'tpe'"),
         ({"early_stop": 1.0}, "chance of error"),
         ({"machines": "nosuch"}, "no machine 'nosuch'"),
