@@ -74,6 +74,7 @@ _HOMES = {
     "bisect": "fixqnn.analysis.bisection",
     "error_bound": "fixqnn.analysis.errors",
     "certified_agreement": "fixqnn.analysis.errors",
+    "path_metric": "fixqnn.analysis.path_metric",
     "predict_rms": "fixqnn.analysis.prediction",
     "Prediction": "fixqnn.analysis.prediction",
     "allocate_bits": "fixqnn.analysis.allocation",
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from fixqnn.analysis.bisection import bisect
     from fixqnn.analysis.blame import blame
     from fixqnn.analysis.errors import certified_agreement, error_bound
+    from fixqnn.analysis.path_metric import path_metric
     from fixqnn.analysis.prediction import Prediction, predict_rms
     from fixqnn.calibration import Policy, calibrate, choose, quantize
     from fixqnn.conversion import cast
