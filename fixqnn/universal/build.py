@@ -35,7 +35,7 @@ CONSTRUCTIONS = ("affine", "one layer", "ladder", "readout", "compact", "cubes",
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
 SHRUNK_POINTS = 4096
-ONE_LAYER_POINTS = 9  # up to here a network with one hidden layer is searched for, too
+ONE_LAYER_POINTS = 3  # up to here a network with one hidden layer is searched for, too
 
 
 def build(
