@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import kernels, tables, vs_float, vs_peers
+from benchmarks import kernels, sweep_bits, tables, vs_float, vs_peers
 from benchmarks.measure import Column, as_markdown, interleaved, significant
 
 
@@ -61,6 +61,22 @@ def test_peers_are_compared_only_where_their_codes_are_equal(results, capsys):
         assert ("ratio" in row) == (row.get("equal") == "yes")
         assert row.get("equal", "yes") == "yes" or row["peer"] == "apytypes", "apytypes does not saturate"
     assert "numpy, loop over terms" in capsys.readouterr().out
+
+
+def test_sweeps_are_measured_alone_in_two_processes_and_whole(results, capsys):
+    sweep_bits.main(["--quick", "--output", str(results / "sweep_bits.json")])
+    rows = document_of(results / "sweep_bits.json")["rows"]
+    assert [(row["sweep"], row["processes"]) for row in rows] == [
+        (sweep_bits.GRID, 1), (sweep_bits.LAST, 1), (sweep_bits.GRID, 2), (f"{sweep_bits.GRID}, whole process", 1),
+    ]  # fmt: skip
+    for row in rows:
+        assert "error" not in row
+        assert row["points"] == 4
+        assert row["per_minute"] == pytest.approx(4 / row["seconds"] * 60)
+    assert 0 < rows[0]["outside"] < 100
+    assert rows[1]["reuse"] > 0
+    assert rows[2]["scaling"] > 0
+    assert "weights × activations" in capsys.readouterr().out
 
 
 class Elsewhere:
