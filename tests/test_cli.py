@@ -106,7 +106,7 @@ def test_demo_writes_a_page_a_summary_and_runs_that_compare(capsys, tmp_path):
     assert "Registers that overflowed on systolic(partial=14)" in text
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") > 3
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page.replace("http://www.w3.org", "")
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert [row["machine"] for row in summary["machines"]] == list(machines[1:])
     assert summary["machines"][3]["events"] == sum(
