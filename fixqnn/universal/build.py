@@ -153,10 +153,12 @@ def size_of(graph: Graph) -> Size:
 def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, construction: str) -> list[Sketch]:
     if construction not in ("smallest", "all", *CONSTRUCTIONS):
         raise BadInput(f"no construction is called {construction!r}; there are {', '.join(CONSTRUCTIONS)}")
-    found = []
+    found: list[Sketch] = []
     for name in CONSTRUCTIONS:
         square = name in ("generic", "bounded") and construction in ("smallest", "all")
         if square and target.size > (FEW_POINTS if found else MOST_POINTS):
+            continue
+        if construction == "smallest" and found and _least(name, target) >= min(s.size.parameters for s in found):
             continue
         if construction in ("smallest", "all", name):
             made = [s for s in _drawn(name, setting, table, target) if s is not None and s.realisable]
@@ -164,6 +166,17 @@ def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, cons
             if made and name == "affine" and construction == "smallest":
                 break
     return found
+
+
+def _least(name: str, target: np.ndarray) -> int:
+    """Parameters that a construction cannot do without, over all the ways it may be drawn."""
+    reduced = reduce_axes(target)
+    if name == "cubes":  # every cell but the most frequent value's: an output weight and one per input
+        cells = reduced.table.size - int(np.unique(reduced.table, return_counts=True)[1].max())
+        return (1 + len(reduced.axes)) * cells
+    if name == "compact":  # every change: an output weight, and one for the prefix and one for the last input
+        return 3 * min((int(np.count_nonzero(np.diff(reduced.table, axis=axis))) for axis in reduced.axes), default=0)
+    return 0
 
 
 def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarray) -> Iterator[Sketch | None]:
