@@ -47,10 +47,19 @@ def activation_of(text: str) -> Any:
 @click.option("--inputs", default=1, show_default=True, help="Of the functions that are to be computed.")
 @click.option("--check", is_flag=True, help="Check the certificate by other means, and say what was checked.")
 @click.option("--map", "as_map", is_flag=True, help="Decide every p with every s, and show a map.")
-@click.option("-o", "--out", type=FILE, help="With --map: draw it into this file (.png, .svg, .pdf).")
+@click.option(
+    "--build", "wanted", metavar="TABLE.npy|random:SEED", help="Build the network that computes this table of codes."
+)
+@click.option("--verify", is_flag=True, help="With --build: run the network on every input.")
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    help="With --map: draw it into this file (.png, .svg, .pdf); with --build: save the program.",
+)
 @AS_JSON
 def universal(activation: str, p: str, s: str, weights: str, bias: str, rounding: str, inputs: int, check: bool,
-              as_map: bool, out: Path | None, as_json: bool) -> None:  # fmt: skip
+              as_map: bool, wanted: str | None, verify: bool, out: Path | None, as_json: bool) -> None:  # fmt: skip
     """Decide whether networks of this arithmetic compute every function of their inputs, and prove it.
 
     ACTIVATION is a name (gelu, relu, sigmoid ...), or its table: the codes for k = -M ... M with commas between (after
@@ -58,17 +67,30 @@ def universal(activation: str, p: str, s: str, weights: str, bias: str, rounding
 
     For example: fixqnn universal gelu --p 3 --s 4 --weights binary --bias wide --inputs 2 --check; or, for a picture of
     many formats: fixqnn universal sigmoid --p 1..6 --s 1..32 --map -o sigmoid.svg
+
+    With --build it makes the network for one table and prints its size beside the least that can serve all tables:
+    fixqnn universal relu --p 3 --s 4 --inputs 2 --build random:0 --verify -o network.npz
     """
-    if out is not None and not as_map:
-        raise BadInput(f"{out}: only a map is drawn; add --map")
+    if out is not None and not as_map and wanted is None:
+        raise BadInput(f"{out}: only a map is drawn and only a network is saved; add --map or --build")
+    if verify and wanted is None:
+        raise BadInput("--verify runs a network that was built; add --build")
     asked = (weights, bias, rounding, inputs)
     ps, ss = axis(p, "--p"), axis(s, "--s")
     if as_map:
-        if check:
-            raise BadInput("--check is for one verdict; leave out --map")
+        if check or wanted is not None:
+            raise BadInput("--check and --build are for one format; leave out --map")
         return _map(activation_of(activation), ps, ss, asked, out, as_json)
     if len(ps) * len(ss) > 1:
         raise BadInput(f"--p {p} --s {s} are several formats; add --map, or name one")
+    if wanted is not None:
+        from fixqnn.cli.building import build_network
+        from fixqnn.universal import Setting
+
+        if check:
+            raise BadInput("--check is for a verdict; a network is checked by --verify")
+        setting = Setting(ps[0], ss[0], weights, bias, rounding)
+        return build_network(activation_of(activation), setting, inputs, wanted, verify, out, as_json)
     _verdict(activation_of(activation), ps[0], ss[0], asked, check, as_json)
 
 
