@@ -1,7 +1,7 @@
 """Elementary functions over intervals: every result encloses the true value, whatever was rounded on the way.
 
 mpmath's interval arithmetic rounds outwards at each operation. It lacks erfc and a log1p that is sharp near zero;
-here they are, from series whose remainders are enclosed too.
+here they are, erfc from series whose remainders are enclosed too.
 """
 
 from __future__ import annotations
@@ -64,44 +64,58 @@ def _log1p(context: Any, bits: int, x: Any) -> Any:
 
 
 def _erfc(context: Any, bits: int, x: Any) -> Any:
-    """The function erfc for x ≥ 0; it falls, so the ends of an interval give the ends of the result."""
-    low, high = (_erfc_at(context, bits, end) for end in (x.b, x.a))
-    return context.mpf([low.a, high.b])
-
-
-def _erfc_at(context: Any, bits: int, x: Any) -> Any:
-    square = float(x.mid) ** 2 if x.b < 2**100 else float(2**200)
-    if square > bits:
-        return _erfc_far(context, x)
+    """The function erfc for x ≥ 0: at the lower end, less at most what its slope, −2/√π·exp(−x²), takes off."""
+    low, high = x.a, x.b
+    square = float(low.mid) ** 2 if low < 2**100 else float(2**200)
     # 1 − erf loses x²·log₂e bits
-    context.prec = bits + int(1.5 * square) + 16
-    result = 1 - _erf_near(context, x)
+    context.prec = bits + 16 if square > bits else bits + int(1.5 * square) + 32
+    near = context.exp(-low * low) / context.sqrt(context.pi)
+    value = near * _far_sum(context, low) / low if square > bits else 1 - 2 * near * _near_sum(context, low)
+    value = context.mpf([(value.a - 2 * (near * (high - low)).b).a, value.b])
     context.prec = bits
-    return +result
+    return +value
 
 
-def _erf_near(context: Any, x: Any) -> Any:
-    """erf(x) = 2/√π · exp(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (1·3···(2n+1)): positive terms, the rest below twice the next one."""
-    twice, term = 2 * x * x, +x
-    total, n = +x, 0
-    smallest = context.mpf(2) ** -(context.prec + 8)
-    while not (2 * twice.b < 2 * n + 3 and term.b < smallest):
+# The two sums are formed in whole numbers of unit 2⁻ᵖʳᵉᶜ, one rounded down all along, one up.
+
+
+def _near_sum(context: Any, x: Any) -> Any:
+    """Σ 2ⁿ x²ⁿ⁺¹ / (1·3···(2n+1)); erf(x) is 2/√π·exp(−x²) times it. Once 2x² < n + 3/2, terms more than halve."""
+    one = 1 << context.prec
+    point = bounds(x)[0]
+    low, high = _down(point * one), _up(point * one)
+    twice = 2 * point * point * one
+    twice_low, twice_high = _down(twice), _up(twice)
+    total_low, total_high, n = low, high, 0
+    while high > 1 or twice_high >= (2 * n + 3) * one // 2:
         n += 1
-        term = term * twice / (2 * n + 1)
-        total = total + term
-    rest = context.mpf([0, (term * twice / (2 * n + 3) * 2).b])
-    return 2 / context.sqrt(context.pi) * context.exp(-x * x) * (total + rest)
+        low = low * twice_low // (one * (2 * n + 1))
+        high = -(-high * twice_high // (one * (2 * n + 1)))
+        total_low, total_high = total_low + low, total_high + high
+    return context.mpf([total_low, total_high + 2 * high]) / one
 
 
-def _erfc_far(context: Any, x: Any) -> Any:
-    """exp(−x²)/(x√π) · Σ (−1)ⁿ (2n−1)!! / (2x²)ⁿ: it alternates, so the value lies between partial sums while terms fall."""
-    twice = 2 * x * x
-    term = total = context.mpf(1)
-    n = 0
-    smallest = context.mpf(2) ** -(context.prec + 8)
-    while (2 * n + 1) < twice.a and abs(term).b > smallest:
+def _far_sum(context: Any, x: Any) -> Any:
+    """Σ (−1)ⁿ (2n−1)!! / (2x²)ⁿ; erfc(x) is exp(−x²)/(x√π) times what lies between any two partial sums in a row."""
+    one = 1 << context.prec
+    low = high = total_low = total_high = one
+    twice = 2 * bounds(x)[0] ** 2
+    n, before = 0, (one, one)
+    while high > 1 and 2 * n + 1 < twice:
         n += 1
-        term = -term * (2 * n - 1) / twice
-        total = total + term
-    between = total - term * context.mpf([0, 1])
-    return context.exp(-x * x) / (x * context.sqrt(context.pi)) * between
+        before = total_low, total_high
+        factor = (2 * n - 1) / twice
+        low = low * factor.numerator // factor.denominator
+        high = -(-high * factor.numerator // factor.denominator)
+        total_low, total_high = (
+            (total_low + low, total_high + high) if n % 2 == 0 else (total_low - high, total_high - low)
+        )
+    return context.mpf([min(before[0], total_low), max(before[1], total_high)]) / one
+
+
+def _down(value: Fraction) -> int:
+    return value.numerator // value.denominator
+
+
+def _up(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
