@@ -128,8 +128,9 @@ def plans(
 def counting_bound(setting: Setting, inputs: int) -> float:
     """The least number of parameters with which one architecture can compute every function.
 
-    P parameters of 2M+1 values each make at most (2M+1)^P networks, and there are (2M+1)^N functions of N = (2M+1)^d
-    points: P ≥ N. A weight of one or log2(3) bits counts for as much less.
+    P weights of |W| values each make at most |W|^P networks, and there are (2M+1)^N functions of N = (2M+1)^d points: so
+    P ≥ N·log(2M+1)/log|W|, which is N for full weights. Biases among the values count as log(2M+1)/log|W| weights each;
+    a bias that is wide or fine may hold more, and then the bound is a yardstick and no theorem.
 
     >>> counting_bound(Setting(3, 4), 2), round(counting_bound(Setting(3, 4, "binary"), 1), 1)
     (225.0, 58.6)
