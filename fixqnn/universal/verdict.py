@@ -31,7 +31,8 @@ class Condition:
     words: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {({True: 'yes', False: 'NO', None: '-'})[self.holds]}: {self.words}"
+        title = "not constant" if self.name == "constant" else self.name
+        return f"{title}: {({True: 'yes', False: 'NO', None: '-'})[self.holds]}: {self.words}"
 
 
 @dataclass(frozen=True)
