@@ -7,6 +7,7 @@ import torch
 
 import fixqnn as fq
 import hw_models as hw
+from benchmarks import error_prediction
 from benchmarks.networks import resnet8
 from fixqnn import demo
 from fixqnn.analysis.gradients import Tape
@@ -199,3 +200,12 @@ def test_a_graph_without_formats_is_refused():
     graph, pictures = digits()
     with pytest.raises(fq.BadInput, match="no format for"):
         predict_rms(graph, pictures.test_images[:4])
+
+
+def test_the_benchmark_measures_what_its_table_promises():
+    x = samples(0, 30)
+    rows = error_prediction.measure("random", random_graph(3, 3), x, x, ((8, 8), (10, 10)))
+    assert len(rows) == 2 * len(error_prediction.STYLES)
+    for row in rows:
+        assert {column.key for column in error_prediction.COLUMNS} <= set(row)
+        assert row["certified"] >= 1
