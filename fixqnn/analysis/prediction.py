@@ -103,8 +103,9 @@ def predict_rms(
     nearest, as on ``ideal``.
 
     First order holds while errors are small beside what bends the network. Tests hold the prediction within 25 % of exact
-    simulation on the digits network and on ResNet-8, from 4 bits on; with two or three bits, or where much is clipped, it
-    is a rough guess, usually too low.
+    simulation on the digits network and on ResNet-8, from 4 bits on. With two or three bits, or where much is clipped, it is a
+    rough guess. The deeper a network, the more bits it takes: where inner values are off by as much as they are large, relus
+    and clamps bound what gradients let grow, and the prediction is several times too high (MobileNetV2 with 8 bits).
 
     Parameters
     ----------
