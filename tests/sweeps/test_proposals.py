@@ -89,6 +89,12 @@ def test_a_small_space_is_gone_through_whole_and_then_the_search_ends(sampler):
     assert play(None, sampler, space={}, seeds=[{}]) == [()]
 
 
+def test_the_first_generation_is_spread_over_the_space():
+    asked = [dict(params) for params in play(None, seeds=[], trials=12)]
+    assert all(len({params[name] for params in asked}) >= 4 for name in SPACE if name != "rounding")
+    assert len({params["rounding"] for params in asked}) == 2
+
+
 def test_seeds_breed():
     """What only the seeds have comes up again in later generations far more often than by chance."""
     space = {f"w{i}": IntDistribution(0, 999) for i in range(6)}
