@@ -174,11 +174,11 @@ def _bias(step: Step, datapath: SumOfProducts, name: str, products: Sequence[Fra
                 f"{step.name}: bias='scaler' adds a real number inside a Float scaler, not {datapath.scaler}"
             )
         return {"bias": (), "real_bias": _real_bias(form, codes, step, datapath.scaler, products)}
-    ratios = {form.scale_at(i if form.per_channel else 0) / products[i % len(products)] for i in range(len(codes))}
+    several = len(codes) if form.per_channel or len(products) > 1 else min(len(codes), 1)
+    ratios = {form.scale_at(i if form.per_channel else 0) / products[i % len(products)] for i in range(several)}
     if len(ratios) > 1:
-        raise DoesNotFit(
-            f"{step.name}: bias {name!r} has one step, products have one per channel; give the bias a scale per channel"
-        )
+        one = "has one step, products have one per channel; give the bias a scale per channel"
+        raise DoesNotFit(f"{step.name}: bias {name!r} {one}")
     return {"bias": tuple(int(c) for c in codes), "bias_ratio": ratios.pop() if ratios else Fraction(1)}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fixqnn.datapath import Datapath, Elementwise, Register, SumOfProducts
+from fixqnn.datapath import Datapath, Elementwise, SumOfProducts
 from fixqnn.events import Run
 from fixqnn.ops import OPS
 from fixqnn.ops.op import Step
@@ -29,9 +29,23 @@ from fixqnn.storage import to_json
 
 Key = bytes
 Events = Mapping[str, int]  # by register, how often it acted
-Limits = tuple[tuple[int, int], ...]  # smallest and largest number of every register inside a step
 ERASED = ("bits", "overflow", "signed", "kept")  # of a register: all that can matter only when it acts
+MOST_ALIKE = 8  # steps looked at for one that did the same with other registers
 MOST_KEYS = 1 << 18  # outcomes kept: some hundred bytes each
+
+
+@dataclass(frozen=True)
+class Place:
+    """A register inside a step: the name its events have, the record in words, and what it can hold."""
+
+    name: str
+    record: str
+    low: int
+    high: int
+
+    def replaces(self, other: Place, acted: bool) -> bool:
+        """Whether it would have done what another one did, which acted or did not."""
+        return self.record == other.record or (not acted and self.low <= other.low and other.high <= self.high)
 
 
 @dataclass(frozen=True)
@@ -42,18 +56,35 @@ class Identity:
     ----------
     shape : bytes
         Hash of everything but widths and overflows of the registers inside.
-    registers : bytes
-        Hash of those.
-    limits : tuple of (int, int)
-        What each of these registers can hold, in order.
+    places : tuple of Place
+        Those, in order.
     proved : bool
         Whether none of them can act, by a proof.
     """
 
     shape: bytes
-    registers: bytes
-    limits: Limits
+    places: tuple[Place, ...]
     proved: bool
+
+    @property
+    def registers(self) -> bytes:
+        """The widths and overflows, as a key holds them."""
+        return repr([place.record for place in self.places]).encode()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A step that ran: its key, its registers, and which of them acted."""
+
+    key: Key
+    places: tuple[Place, ...]
+    acted: tuple[bool, ...]
+
+    def serves(self, identity: Identity) -> bool:
+        """Whether a step with other registers is sure to hand out the same, and to count the same events."""
+        if identity.proved:
+            return not any(self.acted)
+        return all(new.replaces(old, a) for new, old, a in zip(identity.places, self.places, self.acted, strict=True))
 
 
 @dataclass
@@ -83,7 +114,7 @@ class Prefixes:
     reused: int = 0
     _outcomes: dict[Key, Events] = field(default_factory=dict, repr=False)
     _names: dict[Key, Key] = field(default_factory=dict, repr=False)  # other keys of the same output
-    _quiet: dict[Key, tuple[Key, Limits]] = field(default_factory=dict, repr=False)  # shape key -> where nothing acted
+    _alike: dict[Key, list[_Done]] = field(default_factory=dict, repr=False)  # steps that differ in registers only
     _codes: dict[Key, _Kept] = field(default_factory=dict, repr=False)
     _bytes: int = 0
     _age: int = 0
@@ -94,7 +125,7 @@ class Prefixes:
         with self._lock:
             self._age += 1
             if len(self._outcomes) + len(self._names) > MOST_KEYS:
-                for table in (self._outcomes, self._names, self._quiet, self._codes):
+                for table in (self._outcomes, self._names, self._alike, self._codes):
                     table.clear()
                 self._bytes = 0
 
@@ -105,10 +136,10 @@ class Prefixes:
         with self._lock:
             if own in self._names:
                 return self._names[own], shape
-            quiet = self._quiet.get(shape)
-            if quiet is not None and (identity.proved or _hold(identity.limits, quiet[1])):
-                self._names[own] = quiet[0]
-                return quiet[0], shape
+            for done in self._alike.get(shape, ()):
+                if done.serves(identity):
+                    self._names[own] = done.key
+                    return done.key, shape
         return own, shape
 
     def outcome(self, key: Key) -> Events | None:
@@ -120,18 +151,24 @@ class Prefixes:
         """Take in what a step did; the key of its output from now on."""
         if not self.memory:
             return key
-        quiet = not any(count for name, count in events.items() if name != "output")
+        names = {place.name for place in identity.places}
+        if any(count for name, count in events.items() if name != "output" and name not in names):
+            acted = (True,) * len(identity.places)  # something acted that is none of them: nothing is known of any
+        else:
+            acted = tuple(bool(events.get(place.name)) for place in identity.places)
+        mine = _Done(key, identity.places, acted)
         with self._lock:
-            if quiet and shape in self._quiet:  # equal to one that was noted with wider registers
-                known, limits = self._quiet[shape]
-                self._names[key] = known
-                if _hold(limits, identity.limits):
-                    self._quiet[shape] = known, identity.limits
-                return known
-            if quiet:
-                self._quiet[shape] = key, identity.limits
-            self._outcomes[key] = events
-        return key
+            alike = self._alike.setdefault(shape, [])
+            for done in alike:  # equal to one that was noted with wider registers
+                if mine.serves(Identity(identity.shape, done.places, False)):
+                    self._names[key] = done.key
+                    alike.append(_Done(done.key, identity.places, acted))
+                    break
+            else:
+                alike.append(mine)
+                self._outcomes[key] = events
+            del alike[:-MOST_ALIKE]
+            return self._names.get(key, key)
 
     def codes(self, key: Key) -> np.ndarray | None:
         """Give codes that were kept."""
@@ -256,7 +293,7 @@ def identify(program: Program, seed: int = 0) -> tuple[Identity, ...]:
 
 
 def _identity(step: Step, stream: int, seed: int) -> Identity:
-    datapath, registers, limits = _parts(step.datapath)
+    datapath, places = _parts(step.datapath)
     digest = blake2b(datapath, digest_size=20)
     built_in = OPS.get(step.op.name) is step.op
     if not built_in or b'"stochastic"' in datapath:  # of a user's operation nobody knows whether it draws numbers
@@ -272,38 +309,38 @@ def _identity(step: Step, stream: int, seed: int) -> Identity:
             if isinstance(value, np.ndarray):
                 digest.update(f"{name} {value.shape} {value.dtype}".encode())
                 digest.update(_text(value.tolist()) if value.dtype.hasobject else np.ascontiguousarray(value).data)
-    places = [i for i, name in enumerate(step.inputs) if name in step.constants]
-    digest.update(repr(places).encode())
-    return Identity(digest.digest(), registers, limits, step.path.startswith("sum/"))
+    constant = [i for i, name in enumerate(step.inputs) if name in step.constants]
+    digest.update(repr(constant).encode())
+    return Identity(digest.digest(), places, step.path.startswith("sum/"))
 
 
-def _parts(datapath: Datapath | None) -> tuple[bytes, bytes, Limits]:
+def _parts(datapath: Datapath | None) -> tuple[bytes, tuple[Place, ...]]:
     try:
         return _known_parts(datapath)
     except TypeError:  # a record that holds something without a hash
         return _parts_of(datapath)
 
 
-def _parts_of(datapath: Datapath | None) -> tuple[bytes, bytes, Limits]:
-    """A datapath without the widths of its registers, these, and what each of them holds."""
+def _parts_of(datapath: Datapath | None) -> tuple[bytes, tuple[Place, ...]]:
+    """A datapath without the widths of its registers, and these."""
     if not isinstance(datapath, SumOfProducts | Elementwise):
-        return _text(to_json(datapath)), b"", ()
-    inside: list[Register | None] = []
+        return _text(to_json(datapath)), ()
     document = to_json(datapath)
     erased = dict(document["fields"])
     if isinstance(datapath, SumOfProducts):
-        inside = [datapath.product, *(r for stage in datapath.sum for r in (stage.register, stage.out))]
+        inside = {"product": datapath.product}
+        for i, stage in enumerate(datapath.sum):
+            inside |= {f"sum[{i}]": stage.register, f"sum[{i}].out": stage.out}
         erased["product"] = _erased(erased["product"])
         erased["sum"] = [
             {**s["fields"], "register": _erased(s["fields"]["register"]), "out": _erased(s["fields"]["out"])}
             for s in erased["sum"]
         ]
     else:
-        inside = [datapath.register]
+        inside = {"sum": datapath.register}  # a product's is called otherwise: where it acts, it is none that is known
         erased["register"] = _erased(erased["register"])
-    there = [register for register in inside if register is not None]
-    limits = tuple((register.low, register.high) for register in there)
-    return _text([document["record"], erased]), _text(to_json(there)), limits
+    places = tuple(Place(name, repr(r), r.low, r.high) for name, r in inside.items() if r is not None)
+    return _text([document["record"], erased]), places
 
 
 _known_parts = lru_cache(maxsize=4096)(_parts_of)
@@ -311,11 +348,6 @@ _known_parts = lru_cache(maxsize=4096)(_parts_of)
 
 def _erased(register: dict[str, Any] | None) -> dict[str, Any] | None:
     return register and {name: value for name, value in register["fields"].items() if name not in ERASED}
-
-
-def _hold(wide: Limits, narrow: Limits) -> bool:
-    """Whether every register of one list holds all that its counterpart in the other does."""
-    return all(a[0] <= b[0] and b[1] <= a[1] for a, b in zip(wide, narrow, strict=True))
 
 
 def _hash(*parts: bytes) -> bytes:
