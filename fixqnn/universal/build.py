@@ -35,6 +35,7 @@ CONSTRUCTIONS = ("affine", "one layer", "ladder", "readout", "compact", "cubes",
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
 SHRUNK_POINTS = 4096
+LARGEST_P = 10  # a dictionary of first-layer neurons has some (2^(p+1))² entries
 ONE_LAYER_POINTS = 3  # up to here a network with one hidden layer is searched for, too
 
 
@@ -92,6 +93,8 @@ def build(
     """
     setting, table, target = resolve(target, activation, values, weights, bias, rounding, parameters)
     sketches = _sketches(setting, table, target, construction)
+    if not sketches and setting.p > LARGEST_P:
+        raise BadInput(f"networks with hidden layers are built up to p={LARGEST_P}, not p={setting.p}")
     if not sketches:
         raise BadInput(_refusal(setting, table, target, construction))
     sketch = min(sketches, key=lambda sketch: sketch.size.parameters)
@@ -188,7 +191,7 @@ def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarr
         elif target.min() == target.max():
             yield _constant(setting, table, target)
         return
-    if len(set(table)) == 1:
+    if len(set(table)) == 1 or setting.p > LARGEST_P:
         return
     if name == "one layer":
         if setting.p == 1 and target.size <= ONE_LAYER_POINTS:

@@ -61,16 +61,21 @@ def biases_of(setting: Setting, reach: int) -> np.ndarray:
 
 
 def first_rows(
-    setting: Setting, table: Sequence[int], points: np.ndarray, lone: bool = True, constants: bool = False
-) -> Neurons:
+    setting: Setting, table: Sequence[int], points: np.ndarray, lone: bool = True, constants: bool = False,
+    few: bool = False,
+) -> Neurons:  # fmt: skip
     """All distinct rows over points (points, inputs).
 
     With a zero among the weights (and `lone`) only neurons that read a single input, which separate all that any
-    neuron separates; without a zero all sign patterns. Rows that are constant are left out unless `constants`.
+    neuron separates; without a zero all sign patterns. Rows that are constant are left out unless `constants`. With
+    `few`, only some weights and biases of whole codes are looked at.
     """
     points = np.asarray(points, np.int64)
     inputs = points.shape[1]
     codes = [w for w in setting.weight_codes if w]
+    if few:
+        sizes = {setting.largest, setting.largest // 2, setting.s, setting.s // 2, 1}
+        codes = [w for w in codes if abs(w) in sizes or setting.weights != "full"]
     if setting.has_zero and lone:
         weights = np.vstack([w * np.eye(inputs, dtype=np.int64)[i] for i in range(inputs) for w in codes])
     else:
@@ -81,6 +86,7 @@ def first_rows(
     for weight in weights:
         sums = points @ weight
         biases = biases_of(setting, int(np.abs(sums).max(initial=0)))
+        biases = biases[biases % setting.s == 0] if few else biases
         values = entries[nearest(setting, sums[None, :] + biases[:, None]) + m]
         order = np.argsort(np.abs(biases), kind="stable")
         for b in order[constants | (values != values[:, :1]).any(axis=1)[order]]:

@@ -13,12 +13,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from fixqnn.universal.constructions.code import Neurons, code_of, first_rows
+from fixqnn.universal.constructions.code import Neurons, classes, code_of, first_rows
 from fixqnn.universal.constructions.draft import Draft, Gate, Signal
 from fixqnn.universal.constructions.runs import FAR, Run, offset_between
 from fixqnn.universal.grid import Setting
 
 __all__ = ["Coordinate", "encode", "rows_of_one"]
+
+ALL_ROWS_P = 4  # beyond, a few weights are looked at first
 
 
 @dataclass(frozen=True)
@@ -94,41 +96,57 @@ def encode(draft: Draft, rows: Neurons, direction: Sequence[int], labels: Sequen
 
 def _thresholds(draft: Draft, rows: Neurons, direction: Sequence[int], cuts: Sequence[int]) -> dict[int, Signal] | None:
     """Thresholds at cuts (1 where the position is at or behind the cut), few first-layer neurons shared among them."""
+    plan = _plan(rows, draft.setting, tuple(draft.table), tuple(cuts))
+    if plan is None:
+        return None
+    low, high = draft.runs[0], draft.runs[-1]
+    return {
+        cut: Signal(2, draft.add(2, {_first(draft, rows, row, direction): c}, offset), low.value, high.value)
+        for cut, row, c, offset in plan
+    }
+
+
+@lru_cache(maxsize=64)
+def _plan(
+    rows: Neurons, setting: Setting, table: tuple[int, ...], cuts: tuple[int, ...]
+) -> tuple[tuple[int, int, int, int], ...] | None:
+    """For every cut the row to read, the coefficient and the offset; None where some cut has no row."""
+    draft = Draft(setting, table, 1)
     low, high = draft.runs[0], draft.runs[-1]
     both = np.vstack([rows.values, -rows.values])
-    steep = np.stack([_steepness(draft, both, cut, low, high) for cut in cuts], axis=1) if cuts else both[:, :0]
+    below = np.maximum.accumulate(both, axis=1)
+    above = np.minimum.accumulate(both[:, ::-1], axis=1)[:, ::-1]
+    ends = [(below[:, cut - 1], above[:, cut]) for cut in cuts]
+    steep = np.stack([_steepness(draft, *end, low, high) for end in ends], axis=1) if cuts else both[:, :0]
     copies = -(-steep // draft.largest)
-    left, made = set(range(len(cuts))), {}
+    left, made = set(range(len(cuts))), []
     while left:
         row, served = _best_row(copies, sorted(left))
         if not served:
             return None
         sign, index = (1, row) if row < len(rows.values) else (-1, row - len(rows.values))
-        source = _first(draft, rows, index, direction)
         for i in served:
-            c, h = int(steep[row, i]), both[row]
-            offset = offset_between(
-                high.low - c * int(h[cuts[i] :].min()), low.high - c * int(h[: cuts[i]].max()), draft.setting.bias_unit
-            )
-            made[cuts[i]] = Signal(2, draft.add(2, {source: c * sign}, offset), low.value, high.value)
+            c, (least, most) = int(steep[row, i]), (int(end[row]) for end in ends[i])
+            offset = offset_between(high.low - c * most, low.high - c * least, setting.bias_unit)
+            made.append((cuts[i], index, c * sign, offset))
         left -= set(served)
-    return made
+    return tuple(made)
 
 
-def _steepness(draft: Draft, h: np.ndarray, cut: int, low: Run, high: Run) -> np.ndarray:
-    """For every row the least coefficient that makes it a threshold at a cut; `FAR` where there is none."""
+def _steepness(draft: Draft, below: np.ndarray, above: np.ndarray, low: Run, high: Run) -> np.ndarray:
+    """For every row the least coefficient that parts what is at most `below` from what is at least `above`; or `FAR`."""
     unit, step = draft.unit, draft.setting.bias_unit
-    below, above = h[:, :cut].max(axis=1), h[:, cut:].min(axis=1)
     gap = above - below
-    found = np.full(len(h), FAR)
-    open_ = gap > 0
-    c = np.where(open_, np.maximum(-(-(high.low - low.high) // np.maximum(gap, 1)), 1), 0)
-    c = -(-c // unit) * unit
+    found = np.full(len(gap), FAR)
+    rows = np.flatnonzero(gap > 0)
+    c = -(-np.maximum(-(-(high.low - low.high) // gap[rows]), 1) // unit) * unit
     for _ in range(draft.setting.s + 1):
-        first = -(-(high.low - c * above) // step) * step
-        fits = open_ & (found == FAR) & (first <= low.high - c * below)
-        found[fits] = c[fits]
-        c = c + unit
+        first = -(-(high.low - c * above[rows]) // step) * step
+        fits = first <= low.high - c * below[rows]
+        found[rows[fits]] = c[fits]
+        rows, c = rows[~fits], c[~fits] + unit
+        if not rows.size:
+            break
     return found
 
 
@@ -152,7 +170,7 @@ def _along_code(
     low, high, made = draft.runs[0], draft.runs[-1], {}
     sources = [_first(draft, rows, i, direction) for i in range(len(rows.biases))]
     for cut in cuts:
-        c = int(_steepness(draft, v[None, :], cut, low, high)[0])
+        c = int(_steepness(draft, v[cut - 1 : cut], v[cut : cut + 1], low, high)[0])
         if c >= FAR:
             return None
         offset = offset_between(high.low - c * int(v[cut]), low.high - c * int(v[cut - 1]), draft.setting.bias_unit)
@@ -235,5 +253,10 @@ def _first(draft: Draft, rows: Neurons, index: int, direction: Sequence[int]) ->
 
 @lru_cache(maxsize=64)
 def rows_of_one(setting: Setting, table: tuple[int, ...]) -> Neurons:
-    """First-layer neurons of a single input over all its values."""
-    return first_rows(setting, table, np.arange(-setting.largest, setting.largest + 1)[:, None])
+    """First-layer neurons of a single input over all its values: some of them where there are many, if these suffice."""
+    points = np.arange(-setting.largest, setting.largest + 1)[:, None]
+    if setting.p > ALL_ROWS_P:
+        rows = first_rows(setting, table, points, few=True)
+        if len(rows.values) and classes(rows).max() + 1 == len(points):
+            return rows
+    return first_rows(setting, table, points)

@@ -27,6 +27,7 @@ from fixqnn.universal.grid import Setting
 __all__ = ["readout"]
 
 TRIED = 3  # amplitudes of the prefix that are drawn in full
+LARGE = 8192  # entries beyond which only the most promising way is drawn
 
 
 def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int) -> Sketch | None:
@@ -50,10 +51,12 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int)
     f = reduced.table.transpose([*order, *(a for a in range(reduced.table.ndim) if a not in order)])
     f = f.reshape([reduced.table.shape[a] for a in order])
     counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
-    best = None
-    for digits in digit_systems(setting, table, counts):
+    best, systems, amplitudes = None, digit_systems(setting, table, counts), _amplitudes(setting, table)
+    if f.size > LARGE:
+        systems, amplitudes = systems[:1], amplitudes[:1]
+    for digits in systems:
         for steps in (False, True):
-            for on in _amplitudes(setting, table):
+            for on in amplitudes:
                 sketch = _drawn(setting, table, reduced, order, f, digits, on, steps)
                 if sketch is not None and sketch.realisable:
                     best = sketch if best is None or sketch.size.parameters < best.size.parameters else best
