@@ -17,13 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import kernels, startup, sweep_bits, vs_float, vs_peers  # noqa: E402
+from benchmarks import error_prediction, kernels, startup, sweep_bits, vs_float, vs_peers  # noqa: E402
 from benchmarks.measure import RESULTS, Column, Row, as_markdown, notes  # noqa: E402
 
 README = Path(__file__).with_name("README.md")
 TABLES: dict[str, tuple[Column, ...]] = {
     kernels.NAME: kernels.COLUMNS, **vs_float.TABLES, vs_peers.NAME: vs_peers.COLUMNS, startup.NAME: startup.COLUMNS,
-    sweep_bits.NAME: sweep_bits.COLUMNS,
+    sweep_bits.NAME: sweep_bits.COLUMNS, error_prediction.NAME: error_prediction.COLUMNS,
 }  # fmt: skip
 MARKED = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
