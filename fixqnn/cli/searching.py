@@ -96,6 +96,10 @@ def tell(found: Any, store: Path | None, as_json: bool) -> None:
         click.echo("The same again, row by row:")
         for row in found.front:
             click.echo(f"  {found.command(row)}")
+    wanted = ("failed",) if len(found.front) else ("failed", "impossible")
+    lost = found.where(lambda row: row["status"] in wanted)
+    if len(lost):
+        show({"reasons": sweep_tables.reasons(lost)}, False)
     counts = ", ".join(
         f"{sum(row['status'] == s for row in found)} {s}" for s in dict.fromkeys(row["status"] for row in found)
     )
