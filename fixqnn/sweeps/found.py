@@ -59,7 +59,7 @@ class Found(Rows):
         """Write the line that computes a row again, with the same fingerprint: for a shell, or for Python.
 
         In Python the names ``graph``, ``samples`` and ``test_set`` stand for what the search was given, and ``machine`` for a
-        machine that is no text.
+        machine that is no text; a comment says which.
         """
         return python_line(row) if self._line is None else self._line(row)
 
@@ -92,7 +92,8 @@ def python_line(row: Row, policy: Policy = DEFAULT) -> str:
     machine = repr(row["machine_text"]) if row.get("machine_text") else "machine"
     extra = f", seed={row['seed']}" if row.get("seed") else ""
     extra += f", policy=fq.{policy!r}" if policy != DEFAULT else ""
-    return f"fq.sweep({GRAPH}, fq.grid({', '.join(whole)}), {machine}{extra})"
+    which = "" if row.get("machine_text") else f"  # machine: {row.get('machine')}"
+    return f"fq.sweep({GRAPH}, fq.grid({', '.join(whole)}), {machine}{extra}){which}"
 
 
 def _literal(value: Any) -> str:

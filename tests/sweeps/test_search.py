@@ -236,6 +236,19 @@ def test_the_printed_line_computes_the_same_program_and_row(machines):
         assert told([again]) == told([row])
 
 
+def test_the_line_says_which_policy_and_which_machine_when_it_is_no_text():
+    import hw_models
+
+    machine = hw_models.systolic(partial=12, rows=2)
+    policy = fq.Policy(activations=6, per_channel=True)
+    found = find({"weights": (3, 5), "bias": (8, 16)}, machines=machine, policy=policy, trials=4)
+    names = {"fq": fq, "graph": GRAPH, "samples": SAMPLES, "test_set": TEST, "machine": machine}
+    for row in found:
+        assert found.command(row).endswith(f"# machine: {machine.name}")
+        (again,) = eval(found.command(row), names)  # it is a line of Python for the user to run
+        assert told([again]) == told([row])
+
+
 def test_several_jobs_find_what_one_finds(tmp_path):
     space = {"weights": range(2, 9), "activations": range(2, 9)}
     one = find(space, trials=24, early_stop=0.05, constraints="accuracy >= float - 0.02")
