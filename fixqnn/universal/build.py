@@ -35,6 +35,7 @@ CONSTRUCTIONS = ("affine", "one layer", "ladder", "readout", "compact", "cubes",
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
 SHRUNK_POINTS = 4096
+CHECKED_POINTS = 1 << 16  # up to here all outputs are computed in plain integers before a network is handed out
 LARGEST_P = 10  # a dictionary of first-layer neurons has some (2^(p+1))² entries
 ONE_LAYER_POINTS = 3  # up to here a network with one hidden layer is searched for, too
 
@@ -101,6 +102,12 @@ def build(
     network = sketch.network()
     if shrink and target.size <= SHRUNK_POINTS:
         network = without_excess(network)
+    if target.size <= CHECKED_POINTS and not np.array_equal(
+        network.codes(grid(setting, target.ndim)), target.reshape(-1)
+    ):
+        raise AssertionError(
+            f"the construction {sketch.name!r} is wrong for {setting}; this is a mistake in the library"
+        )
     return network.graph(sketch.name)
 
 

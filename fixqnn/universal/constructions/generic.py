@@ -12,6 +12,7 @@ and the weights that are shared by all thresholds are this library's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def pairs_at_points(
     """Pair mode along a code that tells all classes of points apart; None where differences of T miss a value."""
     m, s = setting.largest, setting.s
     values = np.unique(code.values)
-    unit = setting.weight_unit * (1 + even)
+    unit = lcm(setting.weight_unit * (1 + even), s)  # so that a sum can be q·s at any point, whatever the bias's unit
     gap = int(np.diff(values).min()) if len(values) > 1 else 1
     reach = 2 * m * s + s  # from any code to beyond the other end
     t = -(-max(reach, 1) // (gap * unit)) * unit

@@ -1,4 +1,4 @@
-"""Sums of functions of one input each: thresholds of every input, added up (two hidden layers, weights with a zero).
+"""Sums of functions of one input each: thresholds of every input, added up (two or three hidden layers, weights with a zero).
 
 Parameters are proportional to the number of values at which some summand changes. A function of a single input is the
 simplest case.
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fixqnn.universal.constructions.coordinate import encode, rows_of_one
-from fixqnn.universal.constructions.draft import Draft
+from fixqnn.universal.constructions.draft import Draft, Gate
 from fixqnn.universal.constructions.layers import nearest
 from fixqnn.universal.constructions.reduction import Reduced
+from fixqnn.universal.constructions.runs import Run, runs_of
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Setting
 
@@ -21,12 +22,25 @@ __all__ = ["ladder"]
 
 
 def ladder(setting: Setting, table: Sequence[int], reduced: Reduced) -> Sketch | None:
-    """Draw the network; None where the target is no such sum, or steps of the table cannot form it."""
+    """Draw the network; None where the target is no such sum, or steps of the table cannot form it.
+
+    Where the rise T(M) − T(−M) of a threshold does not add up to whole codes, a third layer gives it another one.
+    """
     if not setting.has_zero or not reduced.axes:
         return None
     parts = _summands(reduced.table)
     if parts is None:
         return None
+    rises = {run.value - table[0]: run for run in runs_of(setting, table) if run.value != table[0]}
+    whole = [run for rise, run in rises.items() if setting.s % (rise * setting.weight_unit) == 0]
+    made = [_drawn(setting, table, reduced, parts, on) for on in (None, *whole)]
+    return min((s for s in made if s is not None and s.realisable), key=lambda s: s.size.parameters, default=None)
+
+
+def _drawn(
+    setting: Setting, table: Sequence[int], reduced: Reduced, parts: Sequence[np.ndarray], on: Run | None
+) -> Sketch | None:
+    """Draw it with thresholds as they are, or with their signals in run `on` of a further layer."""
     draft = Draft(setting, table, reduced.table.ndim)
     rows = rows_of_one(setting, tuple(table))
     output: dict[int, int] = {}
@@ -37,6 +51,11 @@ def ladder(setting: Setting, table: Sequence[int], reduced: Reduced) -> Sketch |
         if coordinate is None:
             return None
         gates = coordinate.steps or coordinate.gates[1:]
+        if on is not None:
+            signals = [draft.join(3, [gate], on) for gate in gates]
+            if None in signals:
+                return None
+            gates = tuple(Gate(((signal, 1),)) for signal in signals)
         reached = np.zeros(len(parts[axis]), np.int64)
         for i, gate in enumerate(gates, 1):
             pitch = gate.amplitude * setting.weight_unit
@@ -51,7 +70,7 @@ def ladder(setting: Setting, table: Sequence[int], reduced: Reduced) -> Sketch |
         sums = sums + reached.reshape([-1 if a == axis else 1 for a in range(sums.ndim)])
     if not np.array_equal(nearest(setting, sums), reduced.table):
         return None  # steps of the table do not add up to whole codes
-    draft.add(3, output, offset)
+    draft.add(3 if on is None else 4, output, offset)
     return draft.sketch("ladder")
 
 

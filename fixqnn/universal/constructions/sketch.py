@@ -71,7 +71,7 @@ class Sketch:
             widths.append(int(copies.sum()) + extra)
             weights += int((cost * copies).sum())
             if extra and not self.setting.has_zero:
-                _check_cancelling(widths[i - 1] if i else 1)
+                _check_cancelling(self._needs[i - 1] if i else None)
                 weights += extra * widths[i - 1]
             biases += int(copies[bias != 0].sum()) + sum(count for code, count in constants if code)
         return Size(tuple(widths), weights, biases)
@@ -94,13 +94,13 @@ class Sketch:
             if i + 1 < len(self.layers):
                 above = self._needs[i]
                 rows, biases = np.repeat(rows, above.copies, axis=0), np.repeat(biases, above.copies)
-                rows, biases = _with_constants(self.setting, rows, biases, above)
+                rows, biases = _with_constants(self.setting, rows, biases, above, need)
             made.append(Layer(rows, biases))
         return Network(self.setting, self.table, tuple(made))
 
 
 def _with_constants(
-    setting: Setting, rows: np.ndarray, biases: np.ndarray, need: _Need
+    setting: Setting, rows: np.ndarray, biases: np.ndarray, need: _Need, sources: _Need | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Append the neurons that are constant: no weights but zeros, or weights that cancel in pairs."""
     extra = [code for code, count in need.constants for _ in range(count)]
@@ -108,14 +108,18 @@ def _with_constants(
         return rows, biases
     zero = np.zeros((len(extra), rows.shape[1]), np.int64)
     if not setting.has_zero:
-        _check_cancelling(rows.shape[1])
+        _check_cancelling(sources)
         zero += setting.weight_unit * np.where(np.arange(rows.shape[1]) % 2, -1, 1)
     return np.vstack([rows, zero]), np.append(biases, np.array(extra, np.int64) * setting.s)
 
 
-def _check_cancelling(sources: int) -> None:
-    if sources % 2:
-        raise Unrealisable("a constant neuron needs an even number of sources where weights have no zero")
+def _check_cancelling(sources: _Need | None) -> None:
+    """Refuse a constant neuron whose sources do not come in equal pairs, which weights of both signs cancel."""
+    counts = [1] if sources is None else [*sources.copies.tolist(), *(count for _, count in sources.constants)]
+    if any(count % 2 for count in counts):
+        raise Unrealisable(
+            "a constant neuron needs an even number of copies of every source where weights have no zero"
+        )
 
 
 @dataclass(frozen=True, eq=False)
