@@ -84,7 +84,7 @@ def _zero_only_at(values: np.ndarray, x: int, generator: np.random.Generator) ->
     """Small multiples of rows whose sum is 0 at point x and not at others."""
     column = values[:, x]
     pivot = int(np.argmax(np.abs(column)))
-    if column[pivot] == 0:
+    if column[pivot] == 0 or len(column) == 1:
         return None
     basis = []
     for j in range(len(column)):
