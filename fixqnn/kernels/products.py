@@ -168,12 +168,10 @@ def output_limits(register: Register) -> tuple[int, int, tuple[int, ...] | None]
 
 def spread(values: Sequence[Any], channels: int, width: int, dtype: Any = np.int64) -> np.ndarray:
     """Constants of one channel after the other, or one of all, as a vector as long as an inner loop."""
-    row = np.resize(np.array(values, dtype), channels)
-    if not channels or width % channels:
-        return np.resize(row, width)
-    rows = np.empty((width // channels, channels), dtype)
-    rows[:] = row  # np.resize would join thousands of pieces
-    return rows.reshape(-1)
+    array = np.array(values, dtype)
+    if array.size == 1:
+        return np.full(width, array[0])
+    return array[np.arange(width) % max(channels, 1) % array.size]
 
 
 def shifts_of(shifts: Sequence[int], rounding: Rounding) -> list[list[int]]:
