@@ -21,6 +21,8 @@ from typing import Any
 _HOMES = {
     "decide": "fixqnn.universal.decide",
     "decide_function": "fixqnn.universal.functions",
+    "decide_by_closure": "fixqnn.universal.closure",
+    "closure_table": "fixqnn.universal.closure_table",
     "map_formats": "fixqnn.universal.format_map",
     "check_certificate": "fixqnn.universal.certificate",
     "examine_certificate": "fixqnn.universal.certificate",
@@ -40,6 +42,7 @@ _HOMES = {
     "Affine": "fixqnn.universal.affine",
     "FunctionVerdict": "fixqnn.universal.functions",
     "FormatMap": "fixqnn.universal.format_map",
+    "ClosureVerdict": "fixqnn.universal.closure",
     "activation_table": "fixqnn.universal.table",
     "ACTIVATIONS": "fixqnn.universal.table",
     "Setting": "fixqnn.universal.grid",

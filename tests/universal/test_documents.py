@@ -26,6 +26,8 @@ def test_the_page_is_true():
         *(f"universal.{name}" for name in FILES),
         "universal.certificate",
         "universal.format_map",
+        "universal.closure",
+        "universal.closure_table",
         "cli.universal",
         "arith.enclosures",
     ],

@@ -1,0 +1,379 @@
+"""Beyond one rounding: which functions a datapath computes, settled by exhaustion for tiny formats.
+
+Theorems about sums that are formed whole and rounded once say nothing about registers that round every product, saturate
+between two additions, or wrap. But where registers are narrow, what they can hold for all inputs of a grid at once is a
+finite set, and all that networks of any width and depth compute can be listed, layer after layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fixqnn.accelerator import Accelerator
+from fixqnn.datapath import SumOfProducts
+from fixqnn.errors import BadInput, FormatError
+from fixqnn.graph import Graph
+from fixqnn.rationals import whole
+from fixqnn.universal.closure_arithmetic import Arithmetic, machine_of
+from fixqnn.universal.closure_lattice import lattice_functions, sufficient
+from fixqnn.universal.closure_replay import network_of
+from fixqnn.universal.closure_search import Budget, Layer, Rows, first_layer, next_layer, set_terms
+from fixqnn.universal.constructions.layers import grid
+from fixqnn.universal.grid import Setting
+from fixqnn.universal.table import resolve_table
+
+__all__ = ["ClosureVerdict", "decide_by_closure"]
+
+MOST_P, MOST_INPUTS = 2, 2
+LIMIT, LEAST = 50_000_000, 1000
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ClosureVerdict:
+    """Which functions networks on a datapath compute, as far as the closure went.
+
+    Attributes
+    ----------
+    universal : bool or None
+        True: every function was reached. False: the closure is complete, and not every function is in it. None: the
+        limit was hit first.
+    reason : str
+        In words.
+    activation : str
+        Its name; ``"table"`` for one given by its codes.
+    table : tuple of int
+        The activation's codes for k = −M … M.
+    setting : Setting
+        Format, weights, biases; the tie rule is the table's.
+    datapath : SumOfProducts
+        The arithmetic of every sum.
+    inputs : int
+        d.
+    reached, functions : int
+        How many functions were found to be computable, of how many there are.
+    layers : tuple of int
+        How many functions a network with 0, 1, 2 … hidden layers was found to compute.
+    complete : bool
+        Whether `reached` is exact: every layer was listed to the end, until the listing repeated itself.
+    missing : ndarray of int or None
+        For False: a function, codes of shape (2M+1,) * d, that no network computes. For None: one not reached yet.
+    additions : int
+        How many terms were added to states.
+    """
+
+    universal: bool | None
+    reason: str
+    activation: str
+    table: tuple[int, ...]
+    setting: Setting
+    datapath: SumOfProducts
+    inputs: int
+    reached: int
+    functions: int
+    layers: tuple[int, ...]
+    complete: bool
+    missing: np.ndarray | None
+    additions: int
+    _layers: tuple[Layer, ...] = field(default=(), repr=False)
+
+    @property
+    def machine(self) -> Accelerator:
+        """A machine whose linear layers take this datapath, to run `network` on."""
+        return machine_of(self.datapath, str(self.setting.rounding))
+
+    def reaches(self, target: Any) -> bool | None:
+        """Whether a network computes a function, codes of shape (2M+1,) * d; None where the closure is not complete.
+
+        >>> import fixqnn as fq
+        >>> word = fq.Register(2, "saturate_symmetric")
+        >>> found = decide_by_closure(fq.SumOfProducts(fq.Shift(), product=word, sum=fq.Stage(word)), 1, 1, "step")
+        >>> found.reaches([1, 0, 1])
+        True
+        """
+        row = self._row(target)
+        if not self.setting.has_zero:
+            return False if self.complete and not self._found(row) else None
+        if self.universal or self._found(row):
+            return True
+        return False if self.complete else None
+
+    def _found(self, row: np.ndarray) -> bool:
+        return any(layer.functions.has(row) for layer in self._layers)
+
+    def network(self, target: Any) -> Graph:
+        """Give a network that computes a function that was reached: linear and lookup nodes, to be run on `machine`.
+
+        It is derived, not small. ``fq.universal.verify(graph, target, machine=result.machine)`` runs it on all inputs.
+
+        Raises
+        ------
+        BadInput
+            For a function that was not reached.
+        """
+        row = self._row(target)
+        if not self.setting.has_zero:
+            raise BadInput("without a zero weight neurons share their terms, and the closure derives no networks")
+        for depth, layer in enumerate(self._layers):
+            if layer.functions.has(row):
+                return network_of(self._layers[: depth + 1], row, self.setting, self.table, self.inputs).graph(
+                    "closure"
+                )
+        codes = (row.astype(int) - self.setting.largest).tolist()
+        raise BadInput(f"the closure found no network for the codes {codes}: {self.reason}")
+
+    def _row(self, target: Any) -> np.ndarray:
+        from fixqnn.universal.functions import as_target
+
+        codes = as_target(target, self.setting)
+        if codes.ndim != self.inputs:
+            raise BadInput(f"the closure is about {self.inputs} inputs, the function has {codes.ndim}")
+        return (codes.reshape(-1) + self.setting.largest).astype(np.uint16)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ClosureVerdict {self.activation} {self.setting} inputs={self.inputs}: {self.universal}, {self.reason}>"
+        )
+
+    def __str__(self) -> str:
+        setting = self.setting
+        answer = {True: "YES, every function", False: "NO, not every function", None: "NOT SETTLED"}[self.universal]
+        lines = [
+            f"{self.activation} on k/{setting.s}, |k| ≤ {setting.largest} (p={setting.p}, s={setting.s}), "
+            f"{self.inputs} input{'s' if self.inputs > 1 else ''}: {answer}",
+            f"  weights {setting.weights}, biases {setting.bias}, datapath {self.datapath}",
+            f"  {self.reason}",
+            f"  with 0, 1, 2 … hidden layers: {', '.join(map(str, self.layers))}; in all {self.reached} of {self.functions}",
+        ]
+        if self.missing is not None:
+            lines.append(f"  {'missing' if self.universal is False else 'not reached'}: {self.missing.tolist()}")
+        return "\n".join(lines)
+
+    def facts(self) -> dict[str, Any]:
+        """The same as plain lists and numbers, for JSON."""
+        return {
+            "activation": self.activation, "table": list(self.table), "p": self.setting.p, "s": self.setting.s,
+            "weights": self.setting.weights, "bias": str(self.setting.bias), "rounding": str(self.setting.rounding),
+            "inputs": self.inputs, "datapath": repr(self.datapath), "universal": self.universal, "reason": self.reason,
+            "reached": self.reached, "functions": self.functions, "layers": list(self.layers),
+            "complete": self.complete, "additions": self.additions,
+            "missing": None if self.missing is None else self.missing.tolist(),
+        }  # fmt: skip
+
+
+def decide_by_closure(
+    datapath: SumOfProducts,
+    p: int,
+    s: int,
+    activation: str | Callable[..., Any] | Sequence[int] = "identity",
+    weights: str = "full",
+    bias: str = "values",
+    inputs: int = 1,
+    rounding: str = "half_up",
+    limit: int = LIMIT,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> ClosureVerdict:
+    """Decide by exhaustion whether networks on a datapath compute every function, whatever its registers do.
+
+    The layers of a network are listed one after another. Layer 1 reads the inputs, each once and in order, with all
+    weights and biases. A neuron of any later layer folds terms, function of the layer before times weight, into its
+    registers: its states, contents of all registers for all inputs of the grid, are explored breadth-first, any term in any
+    order any number of times (tiles, that is how full each run is, are part of a state). What the states become on their way
+    out are the functions of networks that end there, and, through the activation, what the next layer reads. When a
+    layer's functions are those of an earlier one, nothing new can come: the listing is complete, and what is not in it,
+    no network of any width and depth computes.
+
+    Registers too wide for their contents to be listed are followed in a window around zero. What is found there counts.
+    That nothing else can be found is then known where sums are whole and either wrap or may never overflow (integer
+    combinations of the terms, worked out modulo a power of two or a determinant), or where terms have one sign; elsewhere
+    the answer is None. A register that saturates after billions of terms is such a case: networks of that width could
+    use it. Sums that are rounded once are what `decide` is for.
+
+    Without a zero weight a neuron reads *every* neuron of the layer before, so the neurons of a layer share their terms. The
+    listing lets them choose freely. It is then an upper bound: a missing function is missing, but if none is the answer
+    is None.
+
+    Parameters
+    ----------
+    datapath : SumOfProducts
+        Of every layer; any product register, stages, bias place and scaler, nothing drawn at random.
+    p, s : int
+        The values are k/s with |k| ≤ 2**p − 1; p at most 2.
+    activation : str, callable or sequence of int
+        As for `decide`: applied to codes through its correctly rounded table.
+    weights, bias : str
+        As for `decide`. Biases are written at the products' own step: 1/s², or 1/s for binary and ternary weights.
+    inputs : int
+        d, 1 or 2.
+    rounding : str
+        The tie rule of the activation's table; that of sums is the datapath's.
+    limit : int
+        How many terms may be added to states. 10⁷ take a second or less for one register, whose loop is compiled; with
+        several stages an addition counts 16.
+    progress : callable, optional
+        ``progress(reached, functions)`` from time to time.
+    **parameters
+        Of a named activation, by torch's names.
+
+    Returns
+    -------
+    ClosureVerdict
+        ``universal`` True (all functions reached), False (the listing is complete; ``missing`` is not in it) or None;
+        ``network(f)`` gives a network for a function that was reached, to be run on ``machine``.
+
+    Raises
+    ------
+    BadInput
+        For what is no SumOfProducts, formats beyond p = 2 or d = 2, unknown names, and random rounding.
+    DoesNotFit
+        Where the datapath cannot carry the formats: a shift where s is no power of two, for instance.
+
+    Examples
+    --------
+    Relu on the values −½, 0, ½ computes every function if sums are rounded once, but not if every product is: of 27
+    functions 14 are left.
+
+    >>> import fixqnn as fq
+    >>> word = fq.Register(2, "saturate_symmetric", rounding="half_up", drop=1)
+    >>> sums = fq.SumOfProducts(fq.Exact("half_up"), product=word, sum=fq.Stage(fq.Register(2, "saturate_symmetric")))
+    >>> fq.universal.decide("relu", fq.symmetric(1, 2)).universal
+    True
+    >>> found = decide_by_closure(sums, 1, 2, "relu")
+    >>> found.universal, found.reached, found.functions, found.missing.tolist()
+    (False, 14, 27, [-1, 0, -1])
+    >>> graph = found.network([1, 0, 1])
+    >>> fq.universal.verify(graph, [1, 0, 1], machine=found.machine) is None
+    True
+    """
+    setting, table, name = _question(p, s, activation, weights, bias, inputs, rounding, limit, parameters)
+    arithmetic = Arithmetic(datapath, setting, len(setting.codes) ** inputs)
+    return _Closure(arithmetic, name, table, inputs, limit, progress).verdict()
+
+
+def _question(
+    p: int, s: int, activation: Any, weights: str, bias: str, inputs: int, rounding: str, limit: int,
+    parameters: dict[str, Any],
+) -> tuple[Setting, tuple[int, ...], str]:  # fmt: skip
+    setting = Setting(p, s, weights, bias, rounding)
+    for what, value, most in (("inputs", inputs, MOST_INPUTS), ("limit", limit, None)):
+        try:
+            number = whole(value, what)
+        except FormatError as problem:
+            raise BadInput(str(problem)) from None
+        if number < 1 or (most is not None and number > most):
+            raise BadInput(f"{what} must be {f'1 … {most}' if most else 'at least 1'}, not {number}")
+    if setting.p > MOST_P:
+        raise BadInput(f"a closure lists functions one by one: p must be 1 … {MOST_P}, not {setting.p}; see decide")
+    name, table = resolve_table(activation, setting, parameters)
+    return setting, table, name
+
+
+class _Closure:
+    """The listing itself: layer after layer, until all functions are reached, or nothing new can come."""
+
+    def __init__(
+        self, arithmetic: Arithmetic, name: str, table: tuple[int, ...], inputs: int, limit: int,
+        progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self.arithmetic, self.name, self.table, self.inputs = arithmetic, name, table, inputs
+        self.limit, self.progress, self.budget = limit, progress, Budget(limit)
+        setting = arithmetic.setting
+        self.points = grid(setting, inputs)
+        codes = len(setting.codes)
+        self.all = codes ** len(self.points)
+        self.reached = Rows((codes,) * len(self.points))
+        self.layers: list[Layer] = []
+        self.proved = False  # that every function is reached, by a lattice and not one by one
+
+    def note(self, functions: np.ndarray) -> None:
+        """Note functions that were reached."""
+        if len(functions):
+            self.reached.add(functions.astype(np.uint16))
+        if self.progress is not None:
+            self.progress(self.reached.size, self.all)
+
+    def verdict(self) -> ClosureVerdict:
+        """List until it is settled, or the limit is hit."""
+        layer = Layer(self.arithmetic, len(self.points), 1)
+        self.layers.append(layer)
+        self.note(first_layer(layer, self.points.T))
+        hidden, repeated = [self._hidden(layer)], False
+        while (
+            not self.proved
+            and self.reached.size < self.all
+            and hidden[-1].size
+            and not repeated
+            and self.budget.left >= LEAST
+        ):
+            layer = self._next(hidden[-1])
+            hidden.append(self._hidden(layer))
+            repeated = any(hidden[-1].same_as(earlier) for earlier in hidden[:-1])
+        dead = not hidden[-1].size
+        return self._answer((repeated or dead) and all(layer.complete for layer in self.layers))
+
+    def _next(self, hidden: Rows) -> Layer:
+        """List one layer more; it is complete when the search ends, or has found all that there can be."""
+        layer = Layer(self.arithmetic, len(self.points), len(self.layers) + 1)
+        self.layers.append(layer)
+        set_terms(layer, hidden.array.astype(np.int64) - self.arithmetic.setting.largest)
+        bound = lattice_functions(self.arithmetic, layer.terms)
+        most = self.all if bound is None else bound.size
+
+        def news(functions: np.ndarray) -> bool:
+            self.note(functions)
+            return self.reached.size == self.all or layer.functions.size == most
+
+        share = Budget(self.budget.left // 2)
+        self.budget.left -= share.left
+        next_layer(layer, sufficient(self.arithmetic, layer.terms), share, news)
+        self.budget.left += max(share.left, 0)
+        # what wraps reaches every combination of these terms, whether or not others were missed in earlier layers
+        self.proved = self.arithmetic.wraps and bound is not None and bound.size == self.all > layer.functions.size
+        layer.complete |= layer.functions.size == most
+        return layer
+
+    def _hidden(self, layer: Layer) -> Rows:
+        """What the activation makes of a layer's functions."""
+        codes = np.array(self.table, np.int64) + self.arithmetic.setting.largest
+        rows = Rows((len(codes),) * len(self.points))
+        if layer.functions.size:
+            rows.add(codes[layer.functions.array].astype(np.uint16))
+        return rows
+
+    def _answer(self, complete: bool) -> ClosureVerdict:
+        setting, size = self.arithmetic.setting, self.all if self.proved else self.reached.size
+        universal = True if size == self.all else False if complete else None
+        depth = len(self.layers) - 1
+        if universal and not setting.has_zero:
+            universal = None
+            reason = (
+                "neurons without a zero weight share their terms; here each chose its own, and then every function was "
+                "reached: no function is excluded, and none is sure"
+            )
+        elif universal:
+            how = " (as integer combinations modulo a power of two, not one by one)" if self.proved else ""
+            reason = f"every function was reached, with at most {depth} hidden layers{how}"
+        elif complete:
+            reason = f"the listing is complete, and more than {depth} hidden layers bring nothing new"
+        elif self.budget.left < LEAST or any(layer.cut for layer in self.layers):
+            reason = (
+                f"the limit was hit: {size} of {self.all} functions were reached with at most {depth} hidden layers"
+            )
+        else:
+            reason = (
+                f"{size} of {self.all} functions were reached within a window of a register that is too wide to be listed; "
+                "no argument excludes the others (for sums that are rounded once, see decide)"
+            )
+        absent = None if self.proved else self.reached.absent()
+        missing = None if absent is None else (absent - setting.largest).reshape((len(setting.codes),) * self.inputs)
+        return ClosureVerdict(
+            universal, reason, self.name, self.table, setting, self.arithmetic.datapath, self.inputs, size, self.all,
+            tuple(layer.functions.size for layer in self.layers), complete or size == self.all,
+            missing, self.limit - max(self.budget.left, 0), tuple(self.layers),
+        )  # fmt: skip

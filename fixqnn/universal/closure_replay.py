@@ -1,0 +1,76 @@
+"""From a reached function back to a network: which terms led to it, and to the functions in these terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from fixqnn.universal.closure_search import Layer
+from fixqnn.universal.constructions import layers as networks
+from fixqnn.universal.grid import Setting
+
+__all__ = ["network_of"]
+
+
+def network_of(
+    layers: Sequence[Layer], row: np.ndarray, setting: Setting, table: tuple[int, ...], inputs: int
+) -> networks.Network:
+    """Derive the network of a function, codes + M, that the last of these layers holds.
+
+    Every neuron has a block of its own in the layer before, with the terms of its sum in their order; it reads the
+    others with weight zero. A block fills whole runs, so that no register holds anything of another block.
+    """
+    codes = np.array(table, np.int64) + setting.largest
+    wanted, made = [_find(layers[-1], row)], []
+    for layer, below in zip(reversed(layers[1:]), reversed(layers[:-1]), strict=True):
+        hidden = _first_with(codes[below.functions.array])
+        run = prod(size or 1 for size in layer.sizes)
+        sources: list[int] = []
+        blocks = {}
+        for function in dict.fromkeys(wanted):
+            word, bias = _word(layer, function)
+            blocks[function] = (len(sources), [weight for _, weight in word], bias)
+            chosen = [hidden[source] for source, _ in word] or [hidden[0]]
+            sources += chosen + chosen[-1:] * (-len(chosen) % run)
+        weights = np.zeros((len(wanted), len(sources)), np.int64)
+        for neuron, function in enumerate(wanted):
+            start, word, _ = blocks[function]
+            weights[neuron, start : start + len(word)] = [setting.weight_codes[weight] for weight in word]
+        biases = [layer.arithmetic.biases[blocks[function][2]] for function in wanted]
+        made.append(networks.Layer(weights, np.array(biases)))
+        wanted = sources
+    first, weights, biases = layers[0], np.zeros((len(wanted), inputs), np.int64), []
+    for neuron, function in enumerate(wanted):
+        word, bias = _word(first, function)
+        for axis, weight in word:
+            weights[neuron, axis] = setting.weight_codes[weight]
+        biases.append(first.arithmetic.biases[bias])
+    made.append(networks.Layer(weights, np.array(biases)))
+    return networks.Network(setting, table, tuple(reversed(made)))
+
+
+def _find(layer: Layer, row: np.ndarray) -> int:
+    return int(np.flatnonzero((layer.functions.array == row).all(axis=1))[0])
+
+
+def _first_with(functions: np.ndarray) -> list[int]:
+    """For every different row, in the order of first appearance, where it first appears."""
+    _, first = np.unique(functions, axis=0, return_index=True)
+    return sorted(first.tolist())
+
+
+def _word(layer: Layer, function: int) -> tuple[list[tuple[int, int]], int]:
+    """The terms, as (function of the layer before, weight), in order, and the bias of a function."""
+    for history in (layer.parents, layer.letters, layer.sources):
+        history[:] = [np.concatenate(history)]
+    (parents,), (letters,) = layer.parents, layer.letters
+    state, way = layer.sources[0][function].tolist()
+    bias, word = layer.arithmetic.ways_out[way][1], []
+    while parents[state] >= 0:
+        word.append(tuple(layer.origins[letters[state]].tolist()))
+        state = int(parents[state])
+    if bias < 0:
+        bias = layer.arithmetic.starts[-1 - int(parents[state])][1]
+    return word[::-1], bias
