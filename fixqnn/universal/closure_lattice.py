@@ -57,7 +57,7 @@ def lattice_functions(arithmetic: Arithmetic, terms: np.ndarray) -> Rows | None:
         unit, biases = _aligned(arithmetic, arithmetic.setting.bias_unit), [0]
         classes = np.concatenate([classes, np.full((1, classes.shape[1]), unit)])
     basis, step = _basis(classes, bits)
-    if step is None:
+    if step is None or (bits is not None and not level.whole and (1 << bits - 1) - level.high <= step):
         return None
     group = _elements(basis, step, classes.shape[1])
     if group is None:
@@ -166,6 +166,8 @@ def sufficient(arithmetic: Arithmetic, terms: np.ndarray) -> np.ndarray:
         return np.arange(len(terms))
     register = arithmetic.levels[0].place.register
     if register.overflow is Overflow.wrap and not register.kept:
+        if not arithmetic.levels[0].whole:
+            return np.arange(len(terms))  # in a window there is no way round
         return _generators(terms + arithmetic.levels[0].first, register.bits)
     if register.overflow in (Overflow.saturate, Overflow.saturate_symmetric, Overflow.forbid):
         return _irreducible(arithmetic, terms)

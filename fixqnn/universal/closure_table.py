@@ -141,7 +141,7 @@ def main() -> None:
     chosen = parser.parse_args()
     for s in chosen.s:
         rows = closure_table(
-            [(chosen.p, s)], ACTIVATIONS, chosen.datapaths, chosen.inputs, chosen.weights, chosen.limit
+            [(chosen.p, s)], chosen.activations, chosen.datapaths, chosen.inputs, chosen.weights, chosen.limit
         )
         points = (2 ** (chosen.p + 1) - 1) ** chosen.inputs
         print(f"\np={chosen.p}, s={s}, d={chosen.inputs}: {2 ** (chosen.p + 1) - 1}^{points} functions\n")

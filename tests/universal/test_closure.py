@@ -165,6 +165,23 @@ def test_a_wide_register_that_saturates_is_not_called_impossible():
     assert result.universal is None
 
 
+def test_a_wide_register_that_wraps_is_followed_in_a_window():
+    sums = fq.SumOfProducts(fq.Exact("half_up"))
+    assert decide_by_closure(sums, 1, 1, "relu").universal is True
+    constant = decide_by_closure(sums, 1, 2, "sigmoid")
+    assert constant.universal is False
+    assert constant.reached == 7
+    assert constant.complete
+
+
+def test_what_wraps_may_be_settled_without_a_list():
+    """All functions are combinations modulo a power of two, though the listing ends long before."""
+    result = decide_by_closure(datapath("wrap +1 bit", 1, 1), 1, 1, "relu", inputs=2, limit=100_000)
+    assert result.universal is True
+    assert "modulo" in result.reason
+    assert result.reaches(np.zeros((3, 3), int)) is True
+
+
 def test_weights_without_zero_are_only_ever_excluded():
     result = decide_by_closure(MACHINES["every step"], 1, 2, (1, 1, 1), weights="binary")
     assert result.universal is False
