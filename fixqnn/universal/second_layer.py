@@ -16,6 +16,7 @@ from fixqnn.universal.separation import MOST_POINTS, Pair, form_sums, points
 __all__ = ["SecondLayer", "second_layer"]
 
 MOST_SUSPECTS = 20_000
+MOST_ENTRIES = 2**22  # outputs of neurons that are looked at for single sums
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondL
     ends_differ = table[0] != table[-1]
     if setting.weight_unit == setting.s and inputs > 1 and ends_differ and not _has_opposite_rows(rows, inputs):
         return SecondLayer(True, 2, None, "no small sum has the opposite row of another (theorem C1)")
+    if _no_small_sum_has_multiples(rows, inputs):
+        return SecondLayer(True, 2, None, "no small sum has rows that are a multiple of another's (theorem C1)")
     if (2 * setting.largest + 1) ** inputs > MOST_POINTS:
         return SecondLayer(None, 0, None, f"more than {MOST_POINTS} inputs, and no theorem that spares listing them")
     coordinates = points(setting, inputs)
@@ -99,6 +102,31 @@ def _has_opposite_rows(rows: Rows, inputs: int) -> bool:
             ):
                 return True
     return False
+
+
+def _no_small_sum_has_multiples(rows: Rows, inputs: int) -> bool:
+    """Whether C1 holds because of single forms: a look at all sums instead of all inputs.
+
+    Let h(x) = λ·h(y), λ ≠ 1, or h(x) = 0. Some form has a sum of at most M on x, signs balanced, and its rows on x, and
+    those of its negative, are λ times its rows on y, or zero.
+    """
+    largest = rows.setting.largest
+    reach = inputs * largest
+    if (2 * reach + 1) * (4 * largest + 2) > MOST_ENTRIES:
+        return False
+    sums = rows.setting.weight_unit * np.arange(-reach, reach + 1)
+    seen = np.concatenate([rows.windows(sums), rows.windows(-sums)], axis=1)
+    sizes = np.gcd.reduce(seen, axis=1)
+    sizes *= np.sign(seen[np.arange(len(seen)), (seen != 0).argmax(axis=1)])
+    small = np.arange(reach - largest, reach + largest + 1)
+    if not sizes[small].all():
+        return False
+    _, shape = np.unique(seen // np.where(sizes == 0, 1, sizes)[:, None], axis=0, return_inverse=True)
+    shape = shape.ravel()
+    most, least = np.full(len(sums), sizes.min()), np.full(len(sums), sizes.max())
+    np.maximum.at(most, shape, sizes)
+    np.minimum.at(least, shape, sizes)
+    return bool((most == least)[shape[small]].all())
 
 
 def _proportional(

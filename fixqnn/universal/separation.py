@@ -148,16 +148,41 @@ def _signs(setting: Setting, table: Sequence[int], inputs: int) -> Separation:
     if not one.holds:
         return Separation(False, _padded(one.pair, inputs), one.why)
     rows = Rows(setting, table)
-    sums = setting.weight_unit * np.arange(-inputs * setting.largest, inputs * setting.largest + 1)
-    if len(np.unique(rows.labels(sums))) == len(sums):
-        return Separation(True, None, "different sums ±x₁ … ± x_d have different rows (compared one by one)")
-    if (2 * setting.largest + 1) ** inputs > MOST_POINTS:
+    places = _doubtful_points(setting, rows, inputs)
+    if places is None:
         return Separation(None, None, f"more than {MOST_POINTS} inputs, and no theorem that spares listing them")
-    coordinates = points(setting, inputs)
-    pair = equal_pair(coordinates, form_sums(setting, coordinates), rows)
+    if not len(places[0]):
+        return Separation(True, None, "different sums ±x₁ … ± x_d have different rows (compared one by one)")
+    pair = equal_pair(places, form_sums(setting, places), rows)
     if pair is None:
-        return Separation(True, None, "the rows of ±x₁ … ± x_d + b differ for all inputs (compared one by one)")
+        why = "the rows of ±x₁ … ± x_d + b differ for all inputs (compared one by one, up to signs)"
+        return Separation(True, None, why)
     return Separation(False, pair, "all forms ±x₁ … ± x_d + b have the same outputs for both inputs, for every bias")
+
+
+def _doubtful_points(setting: Setting, rows: Rows, inputs: int) -> list[np.ndarray] | None:
+    """List inputs among which there are two that the first layer does not tell apart, if there are any at all.
+
+    Two such inputs x ≠ y differ in the sum of some form. Changing the signs of the same coordinates in both permutes the
+    forms, so let it be x₁ + … + x_d: its values differ, but their rows agree, and so do those of the negative sums. Only
+    inputs with a sum that shares its rows with another need a look; where these sums are large, so are all coordinates.
+    """
+    reach = inputs * setting.largest
+    sums = setting.weight_unit * np.arange(-reach, reach + 1)
+    labels = _mixed(rows.labels(sums), rows.labels(-sums))
+    _, back, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    shared = counts[back] > 1
+    if not shared.any():
+        return [np.zeros(0, np.int64)] * inputs
+    least = int(np.abs(np.flatnonzero(shared) - reach).min()) - (inputs - 1) * setting.largest  # of every coordinate
+    corner = np.arange(least if least > 0 else -setting.largest, setting.largest + 1)
+    corners = [corner, -corner] if least > 0 else [corner]
+    if len(corner) ** inputs > MOST_POINTS:
+        return None
+    boxes = [np.meshgrid(*[corner] * inputs, indexing="ij") for corner in corners]
+    places = [np.concatenate([box[i].ravel() for box in boxes]) for i in range(inputs)]
+    kept = shared[sum(places) + reach]
+    return [axis[kept] for axis in places]
 
 
 def _binary(setting: Setting, table: Sequence[int], inputs: int) -> Separation:

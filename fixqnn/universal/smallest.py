@@ -122,7 +122,7 @@ def narrowest(
     >>> found = narrowest([1, -1, 1], "relu", symmetric(1, 2))
     >>> print(found)
     6 hidden neurons (minimal)
-    >>> print(narrowest([1, -1, 1], "identity", symmetric(1, 1), most=6))
+    >>> print(narrowest([1, -1, 1], "identity", symmetric(1, 1), "binary", most=6))
     no network (none found; 6 are proved not to be enough)
     """
     setting, table, codes = resolve(target, activation, values, weights, bias, rounding, parameters)

@@ -57,6 +57,7 @@ def round_once(rounding: str = "half_up") -> Accelerator:
     >>> round_once("half_even").name
     "round_once('half_even')"
     """
+    rounding = Setting(1, 1, rounding=rounding).rounding
     whole = SumOfProducts(Exact(rounding), sum=(Stage(Register(62, "forbid")),))
     return Accelerator(
         f"round_once({str(rounding)!r})",

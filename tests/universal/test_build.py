@@ -276,3 +276,12 @@ def test_structured_functions_take_parameters_in_proportion_to_their_changes():
     sparse = np.zeros((31, 31), np.int64)
     sparse[3, 4], sparse[20, 8] = 9, -4
     assert parameters(sparse) <= 120
+
+
+def test_inputs_that_only_move_together_are_told_apart_by_neurons_that_read_both():
+    target = np.array([[0, -1, 0], [-1, -1, -1], [0, -1, 0]])  # s > 2M: no weight moves one input alone past a tie
+    values = fq.symmetric(1, 3)
+    assert decide("relu", values, inputs=2).failed == "distinguishability"
+    assert decide_function(target, "relu", values).representable
+    graph = build(target, "relu", values)
+    assert simulate(graph, [0, 0, 1], 1, 3, "half_up") == target.ravel().tolist()

@@ -12,6 +12,7 @@ from fixqnn.universal.grid import TIES, Setting
 from fixqnn.universal.rows import Rows
 from fixqnn.universal.second_layer import _has_opposite_rows as opposite
 from fixqnn.universal.second_layer import second_layer
+from fixqnn.universal.separation import _doubtful_points as doubtful
 from fixqnn.universal.separation import first_layer
 from tests.universal.exhaustive import nearest
 
@@ -165,3 +166,33 @@ def test_square_waves_have_opposite_rows_and_are_listed_for_that():
                     layers = listed_theorem_c(setting, table, 2)
                     assert second_layer(setting, table, 2).hidden_layers == layers, table
     assert found
+
+
+@pytest.mark.parametrize("bias", ["values", "wide"])
+def test_scaled_weights_with_sums_that_share_rows_are_settled_without_listing_all_inputs(bias):
+    """What is left to list, where sums saturate or round alike, still holds the blind pairs."""
+    draw, letters = random.Random(4), set()
+    for _ in range(60):
+        p, inputs = draw.choice([(1, 2), (1, 3), (2, 2)])
+        largest = 2**p - 1
+        s = draw.randint(1, 2 * largest + 2)
+        setting = Setting(p, s, f"scaled:{draw.randint(1, 2 * s + 1)}", bias, draw.choice(TIES))
+        table = tuple(draw.choice((0, 1, largest)) for _ in setting.codes)
+        if len(set(table)) == 1:
+            continue
+        rows = listed_rows(setting, table, inputs)
+        found = first_layer(setting, table, inputs)
+        blind = len(set(map(tuple, rows.values()))) < len(rows)
+        assert found.holds is not blind, (setting, table)
+        assert found.pair is None or rows[found.pair[0]] == rows[found.pair[1]]
+        letters.add(blind)
+    assert letters == {True, False}
+
+
+def test_of_two_million_inputs_only_those_with_doubtful_sums_are_listed():
+    setting, half = Setting(6, 126, "scaled:127"), Setting(6, 8, "scaled:4", rounding="half_even")
+    relu, even = (tuple(f(k) for k in range(-63, 64)) for f in (lambda k: max(k, 0), abs))
+    assert len(doubtful(setting, Rows(setting, relu), 3)[0]) < 127**3 / 20
+    assert len(doubtful(half, Rows(half, relu), 3)[0]) == 0
+    assert first_layer(setting, relu, 3).holds
+    assert not first_layer(setting, even, 3).holds

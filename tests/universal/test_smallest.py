@@ -23,7 +23,7 @@ from tests.universal.simulator import rounded, simulate
         ("relu", 1, "binary", 4, 27),
         ("gaussian", 1, "binary", 2, 27),
         ("identity", 1, "binary", 2, 19),
-        ("identity", 1, "full", 2, 19),
+        ("identity", 1, "full", 6, 27),  # neurons that read nothing add what one bias cannot
     ],
 )
 def test_the_widest_of_the_27_functions_of_three_values(activation, s, weights, widest, reached):

@@ -106,3 +106,9 @@ def test_what_is_no_function_of_a_grid_is_refused():
     hidden = replace(graph, outputs=("hidden1",))
     with pytest.raises(BadInput, match=r"outputs \(batch, 1\)"):
         verify(hidden, TARGET)
+
+
+def test_the_machine_takes_tie_rules_by_the_names_that_settings_take():
+    assert round_once("half_to_zero").name == "round_once('half_toward_zero')"
+    with pytest.raises(BadInput, match="the tie rule must round to the nearest value"):
+        round_once("floor")

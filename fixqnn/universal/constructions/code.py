@@ -66,9 +66,9 @@ def first_rows(
 ) -> Neurons:  # fmt: skip
     """All distinct rows over points (points, inputs).
 
-    With a zero among the weights (and `lone`) only neurons that read a single input, which separate all that any
-    neuron separates; without a zero all sign patterns. Rows that are constant are left out unless `constants`. With
-    `few`, only some weights and biases of whole codes are looked at.
+    With a zero among the weights (and `lone`) only neurons that read a single input; where these tell all inputs apart no
+    others are needed. Else all neurons: without a zero all sign patterns. Rows that are constant are left out unless
+    `constants`. With `few`, only some weights and biases of whole codes are looked at.
     """
     points = np.asarray(points, np.int64)
     inputs = points.shape[1]
@@ -79,7 +79,7 @@ def first_rows(
     if setting.has_zero and lone:
         weights = np.vstack([w * np.eye(inputs, dtype=np.int64)[i] for i in range(inputs) for w in codes])
     else:
-        weights = np.array(list(product(codes, repeat=inputs)), np.int64)
+        weights = np.array(list(product([*codes, 0] if setting.has_zero else codes, repeat=inputs)), np.int64)
     entries, m = np.array(table, np.int64), setting.largest
     # inputs that a neuron does not read make its rows alike: look at the distinct sums first
     kept: dict[bytes, tuple[np.ndarray, int, np.ndarray]] = {}

@@ -24,6 +24,8 @@ from fixqnn.universal.grid import Setting, difference_gcd
 
 __all__ = ["generic", "recipes", "thresholds_along"]
 
+MOST_SUMS = 1 << 20  # points times neurons before the bias, where neurons of several inputs are listed
+
 
 def thresholds_along(
     setting: Setting, table: Sequence[int], code: Code, target: np.ndarray, theta: int = 0, even: bool = False
@@ -189,8 +191,13 @@ def generic(setting: Setting, table: Sequence[int], points: np.ndarray, target: 
     rows = first_rows(setting, table, points)
     labels = classes(rows)
     found = []
-    if any(len(np.unique(target[labels == label])) > 1 for label in np.unique(labels)):
-        return found
+    if _mixes(labels, target):
+        if not setting.has_zero or len(setting.weight_codes) ** points.shape[1] * points.size > MOST_SUMS:
+            return found
+        rows = first_rows(setting, table, points, lone=False)  # small weights may move no input alone, yet two together
+        labels = classes(rows)
+        if _mixes(labels, target):
+            return found
     codes = [code for code in (code_of(rows, target), code_of(rows, labels)) if code is not None]
     for even in (False,) if setting.has_zero else (False, True):
         for theta in _thetas(setting, table, target):
@@ -204,6 +211,10 @@ def generic(setting: Setting, table: Sequence[int], points: np.ndarray, target: 
             if found:
                 return found
     return found
+
+
+def _mixes(labels: np.ndarray, target: np.ndarray) -> bool:
+    return any(len(np.unique(target[labels == label])) > 1 for label in np.unique(labels))
 
 
 def _thetas(setting: Setting, table: Sequence[int], target: np.ndarray) -> list[int]:
