@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +236,47 @@ def test_the_tables_of_the_page_are_what_is_computed():
     page = (Path(fq.__file__).parent / "universal" / "README.md").read_text()
     for s in (1, 2):
         assert as_markdown(closure_table([(1, s)])[1, s]) in page
+
+
+def any_register(rng):
+    overflow = rng.choice(["wrap", "saturate", "saturate_symmetric", "saturate_zero", "wrap_sign_magnitude"])
+    rounding = rng.choice(["floor", "half_up", "half_even", "toward_zero"])
+    return fq.Register(int(rng.integers(2, 4)), str(overflow), rounding=str(rounding), drop=int(rng.random() < 0.25))
+
+
+def any_datapath(rng):
+    inner = [
+        fq.Stage(any_register(rng), size=int(rng.integers(1, 4)), out=any_register(rng) if rng.random() < 0.3 else None)
+        for _ in range(rng.integers(0, 3))
+    ]
+    scalers = (fq.Exact("half_up"), fq.Shift("half_even"), fq.Multiplier(6), fq.Float())
+    product_register = any_register(rng) if rng.random() < 0.6 else None
+    stages = (*inner, fq.Stage(any_register(rng)))
+    return fq.SumOfProducts(scalers[rng.integers(4)], product_register, stages, bias=("first", "last")[rng.integers(2)])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_datapath_computes_what_is_reached_and_nothing_that_is_excluded(seed):
+    rng = np.random.default_rng(seed)
+    table, s = rng.integers(-1, 2, 3).tolist(), int(rng.choice([1, 2, 4]))
+    sums, weights, bias = (
+        any_datapath(rng),
+        ("full", "ternary")[rng.integers(2)],
+        ("values", "wide", "fine")[rng.integers(3)],
+    )
+    result = decide_by_closure(sums, 1, s, table, weights=weights, bias=bias, limit=3_000_000)
+    reached = [function for function in ALL if result.reaches(list(function))]
+    for place in rng.permutation(len(reached))[:3]:
+        target = list(reached[place])
+        assert fq.universal.verify(result.network(target), target, machine=result.machine, engine="exact") is None
+    setting = result.setting
+    for widths in ([1, 24], [1, 3, 24], [1, 4, 4, 24]):
+        layers = tuple(
+            Layer(rng.choice(setting.weight_codes, (n, m)), rng.choice(list(setting.codes), n) * s)
+            for m, n in pairwise(widths)
+        )
+        try:
+            found = outputs(Network(setting, tuple(table), layers), result.machine)
+        except fq.RegisterOverflow:
+            continue
+        assert all(result.reaches(function) is not False for function in found.tolist())
