@@ -149,11 +149,11 @@ def find(module: ModuleType, reference: Reference, what: str) -> Any:
     return found
 
 
-def call(reference: Reference, function: Callable[..., Any]) -> Any:
-    """Call a function with the arguments of a reference; BadInput shows its signature when they do not fit."""
+def check_arguments(reference: Reference, function: Callable[..., Any], whole: bool = True) -> None:
+    """Refuse arguments that a function does not take, or lacks if they are the `whole` (BadInput shows its signature)."""
     signature = inspect.signature(function)
     try:
-        signature.bind(*reference.positional, **reference.named)
+        (signature.bind if whole else signature.bind_partial)(*reference.positional, **reference.named)
     except TypeError as problem:
         plain = signature.replace(
             parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
@@ -162,6 +162,11 @@ def call(reference: Reference, function: Callable[..., Any]) -> Any:
         raise BadInput(
             f"{reference.where}:{reference.name} does not take these arguments: {problem}; it is {reference.name}{plain}"
         ) from None
+
+
+def call(reference: Reference, function: Callable[..., Any]) -> Any:
+    """Call a function with the arguments of a reference; BadInput shows its signature when they do not fit."""
+    check_arguments(reference, function)
     folder = Path(reference.where).resolve().parent if reference.where.endswith(".py") else Path.cwd()
     with _importable(folder):
         try:

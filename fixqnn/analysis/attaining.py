@@ -11,7 +11,10 @@ from fixqnn.analysis.terms import Meeting, Terms
 from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
 from fixqnn.datapath import Register, SumOfProducts
+from fixqnn.encoding import as_codes
+from fixqnn.errors import BadInput
 from fixqnn.events import RegisterEvents, Run
+from fixqnn.graph import show_shape
 from fixqnn.modes import Overflow
 from fixqnn.ops.op import Step
 from fixqnn.program import plan
@@ -32,7 +35,8 @@ class Attaining:
     value : int
         The number.
     bits : int or None
-        Width that this channel needs: one bit less, and the register acts. None: unsigned, and the number is negative.
+        Width that `value` needs: one bit less, and the register acts. Of the end that needs fewer, other outputs and the
+        other end may need more. None: unsigned, and the number is negative.
     inputs : mapping of str to ndarray
         Codes of one sample, by the name of the step's input. They are within what the layer's input can carry; whether
         another layer in front of it can make them is not claimed.
@@ -82,15 +86,35 @@ def run_with(
         Codes by the name of the step's input.
     engine : {"exact", "fast"}
         The definition, or compiled loops.
+
+    Raises
+    ------
+    BadInput
+        For inputs that are missing, or no codes of the step's input, and for another engine.
+    FormatError
+        For a width that no register has.
     """
+    if engine not in ("exact", "fast"):
+        raise BadInput(f"there is no engine {engine!r}; there are exact, fast")
     changed = narrowed(step, register, bits, wide)
-    operands = [np.asarray(inputs[n]) if n in inputs else step.constants[n] for n in step.inputs]
+    operands = [step.constants[n] if n in step.constants else _given(step, n, inputs) for n in step.inputs]
     run = Run()
     if engine == "exact":
         changed.op.exact(changed, run, *(a.astype(object) for a in operands))
     else:
         changed.op.fast(changed, run, *operands)
     return run.events[register]
+
+
+def _given(step: Step, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Codes of one of the step's inputs, if they are such."""
+    if name not in inputs:
+        raise BadInput(f"{step.name} takes codes of {name!r}; given were {', '.join(map(repr, inputs)) or 'none'}")
+    codes, shape = as_codes(inputs[name], name), step.shapes[name]
+    if codes.ndim != len(shape) or codes.shape[1:] != tuple(shape[1:]):
+        raise BadInput(f"input {name!r} of {step.name} has shape {codes.shape}; the layer takes {show_shape(shape)}")
+    step.formats[name].check_codes(codes, name)
+    return codes
 
 
 def narrowed(step: Step, register: str | None, bits: int, wide: Mapping[str, int]) -> Step:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fixqnn.analysis.attaining import Attaining, attaining_codes, confirmed, run_with
 from fixqnn.analysis.seen import Order
 from fixqnn.analysis.spans import Reach, Span, narrowest
@@ -145,7 +147,7 @@ class RegisterNeed:
         count = len(self.proven.low)
         if channel is None:
             channel = max(range(count), key=self._demand)
-        if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < count:
+        if isinstance(channel, bool) or not isinstance(channel, int | np.integer) or not 0 <= channel < count:
             raise BadInput(f"{self.layer} has the channels 0 … {count - 1}, not {channel!r}")
         ends = self.proven.low[channel], self.proven.high[channel]
         if high is None:

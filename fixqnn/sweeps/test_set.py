@@ -39,7 +39,7 @@ def bound(graph: Graph, test_set: Any) -> tuple[dict[str, np.ndarray], np.ndarra
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise BadInput(f"input {name!r} of the test set is {array[index]} at {list(index)}; it must be finite")
     if labels is not None:
-        labels = as_codes(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels, "labels")
+        labels = _labels(labels)
         if len(graph.outputs) != 1:
             raise BadInput(f"labels need a network with one output; this one has {', '.join(graph.outputs)}")
         shape = graph.values[graph.outputs[0]].shape
@@ -56,7 +56,28 @@ def _is_inputs(graph: Graph, test_set: Any) -> bool:
 def _array(values: Any) -> np.ndarray:
     if isinstance(values, Tensor):
         return values.codes
-    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    try:
+        array = np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    except ValueError:  # rows of different lengths
+        array = np.empty((), object)
+    if array.dtype.kind == "O" and not array.ndim:
+        raise BadInput(
+            f"a test set is arrays, (x, labels) or x alone; a {type(values).__name__} is none: stack its samples into one array"
+        )
+    return array
+
+
+def _labels(values: Any) -> np.ndarray:
+    """Labels as integers; whole numbers in floats, as text files are read, count too."""
+    array = _array(values)
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iub":
+        raise BadInput(
+            f"labels are the numbers of the right classes, whole and from 0, one per sample; these have dtype {array.dtype} "
+            f"and shape {array.shape}"
+        )
+    return as_codes(array, "labels")
 
 
 def float_outputs(graph: Graph, reals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from fixqnn.accelerator import Accelerator
 from fixqnn.datapath import Datapath, Elementwise, Lookup, Register, SumOfProducts
 from fixqnn.errors import BadInput, FixqnnError
 from fixqnn.graph import Graph
-from fixqnn.machines import Reference, call, find, open_module, parse_reference
+from fixqnn.machines import Reference, call, check_arguments, find, open_module, parse_reference
 from fixqnn.scaler import Divide, TwoStepMultiplier, is_scaler
 
 Change = Callable[[Datapath, Any], Datapath]
@@ -280,7 +280,10 @@ def named(text: str) -> Machine:
     own = {name: value for name, value in reference.named.items() if name not in generic}
     if isinstance(source, Accelerator) and (own or reference.positional):
         raise BadInput(f"{text!r} gives arguments to a record; only {', '.join(GENERIC)} can be changed in it")
-    machine = Machine(source, text, replace(reference, named=own), generic)
+    reference = replace(reference, named=own)
+    if not isinstance(source, Accelerator):
+        check_arguments(reference, source, whole=False)  # points may give the others
+    machine = Machine(source, text, reference, generic)
     machine.check(generic)
     return machine
 

@@ -536,6 +536,22 @@ def test_rows_are_plain_facts_per_register_and_per_channel(network):
         assert max(c["seen"] for c in mine) == row["seen"] <= row["proven"] <= row["types"]
 
 
+def test_a_layer_is_run_on_codes_of_its_input_only():
+    need = fq.accumulators(linear([[1, 2, 3]], ONE))["step"]["sum[0]"]
+    assert need.attaining(np.int64(0)).channel == 0
+    assert not need.run({"x0": [[1, 2, 3]]}, 8).any
+    for inputs, bits, engine, message in (
+        ({"x": [[1, 2, 3]]}, 8, "exact", "step takes codes of 'x0'; given were 'x'"),
+        ({"x0": [[1, 2]]}, 8, "exact", r"has shape \(1, 2\); the layer takes \(N, 3\)"),
+        ({"x0": [[1, 2, 999]]}, 8, "exact", r"x0\[0, 2\] is 999, but codes of fixed\(8, 0\)"),
+        ({"x0": [[0.5, 2, 3]]}, 8, "exact", "codes are integers"),
+        ({"x0": [[1, 2, 3]]}, 8, "quick", "there is no engine 'quick'"),
+        ({"x0": [[1, 2, 3]]}, 0, "exact", "at least 1, not 0"),
+    ):
+        with pytest.raises(fq.FixqnnError, match=message):
+            need.run(inputs, bits, engine)
+
+
 def test_what_is_not_there_is_refused_by_name(network):
     graph, images = network
     program = fq.lower(graph, hw.ideal())

@@ -169,6 +169,10 @@ def test_networks_with_several_inputs_take_tuples_or_mappings():
     assert Bench(TWO, (a, b), (a, b)).row({}, "ideal").get("accuracy") is None
 
 
+def test_whole_numbers_in_floats_are_labels_too():
+    assert Bench(network(), X, (X, LABELS.astype(np.float32))).belongs == Bench(network(), X, (X, LABELS)).belongs
+
+
 @pytest.mark.parametrize(
     ("test_set", "message"),
     [
@@ -178,7 +182,13 @@ def test_networks_with_several_inputs_take_tuples_or_mappings():
         ((X, LABELS, 3), "not 3 things"),
         (np.full((2, 8), np.nan), r"is nan at \[0, 0\]"),
         (X.astype(int), "holds int64 numbers; give reals"),
-        ((X, LABELS + 0.5), "labels"),
+        ((X, LABELS + 0.5), "labels are the numbers of the right classes.* float64"),
+        ((X, X), r"labels are the numbers of the right classes.* shape \(60, 8\)"),
+        ((X, ["cat"] * 60), "labels are the numbers of the right classes"),
+        ((X, LABELS * np.nan), "labels are the numbers of the right classes"),
+        ([(x, y) for x, y in zip(X, LABELS, strict=True)][:3], "not 3 things"),
+        (({"x": [X[0], X[1, :2]]}, LABELS), "a list is none: stack its samples"),
+        (iter(X), "a generator is none|iterator is none: stack its samples"),
     ],
 )
 def test_a_test_set_that_does_not_fit_is_refused(test_set, message):

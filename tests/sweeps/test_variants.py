@@ -80,6 +80,7 @@ def test_a_setting_that_a_machine_does_not_know_is_refused_with_close_names(mach
         (3, "machines are Accelerators"),
         ("sistolic", "did you mean 'systolic'"),
         ("systolic(partial=9..8)", "range 9..8 in .* is empty"),
+        ("systolic(partal=9..10)", "does not take these arguments: .*'partal'; it is systolic"),
         (lambda: 3, "not an Accelerator"),
     ],
 )
