@@ -166,11 +166,11 @@ def _cells(setting: Setting, target: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _steps(setting: Setting, values: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Distinct vectors w·h that are not zero, and (row, weight) of each."""
+    """Distinct vectors w·h, and (row, weight) of each; zero only where it lets a neuron that must read something read it."""
     found: dict[bytes, tuple[np.ndarray, tuple[int, int]]] = {}
     for row, h in enumerate(values):
         for w in setting.weight_codes:
-            if w and h.any():
+            if w and (h.any() or not setting.has_zero):
                 found.setdefault((w * h).tobytes(), (w * h, (row, w)))
     if not found:
         return np.zeros((0, values.shape[1]), np.int64), []

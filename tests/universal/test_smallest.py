@@ -75,3 +75,10 @@ def test_out_of_time_the_answer_says_what_is_proved():
     assert str(found) == "no network (none found; 0 are proved not to be enough)"
     with pytest.raises(BadInput, match="no network to be written"):
         found.graph()
+
+
+def test_without_a_zero_weight_one_neuron_that_shows_zero_serves_a_constant():
+    for table in ([0, 0, 1], [0, 0, 0]):
+        found = narrowest([0, 0, 0], table, fq.symmetric(1, 1), "binary")
+        assert (found.width, found.status) == (1, "minimal")
+        assert verify(found.graph(), np.zeros(3, int)) is None
