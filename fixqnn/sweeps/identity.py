@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
+from types import CodeType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -66,10 +69,14 @@ def of_calibration(calibration: Calibration) -> str:
 
 
 def of_machine(machine: Accelerator) -> str:
-    """SHA-256 of a machine's record; of functions in it, their names and what they hold."""
+    """SHA-256 of a machine's record; of functions in it, their names, their compiled code and what they hold."""
     document = {
         "name": machine.name, "ports": repr(machine.ports), "rewrites": [_function(f) for f in machine.rewrites],
         "datapaths": {key: to_json(path) for key, path in sorted(machine.datapaths.items())},
+        "functions": {
+            key: [_function(f) for f in functions]
+            for key, path in sorted(machine.datapaths.items()) if (functions := list(_functions_in(path)))
+        },
     }  # fmt: skip
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -117,13 +124,71 @@ def _plain(value: Any) -> Any:
         return repr(value)
 
 
-def _function(function: Callable[..., Any]) -> Any:
-    """A function in words: its name, and what it closes over, as far as that can be written down."""
+def _functions_in(record: Any) -> Iterator[Callable[..., Any]]:
+    """All functions inside a datapath, in the order of its fields."""
+    if isinstance(record, tuple | list):
+        for part in record:
+            yield from _functions_in(part)
+    elif is_dataclass(record):
+        for field in fields(record):
+            yield from _functions_in(getattr(record, field.name))
+    elif callable(record):
+        yield record
+
+
+def _function(function: Callable[..., Any], inside: tuple[int, ...] = ()) -> Any:
+    """A function in words: its name, its code, and all that it holds, as far as that can be written down."""
+    if id(function) in inside:
+        return "itself"
+    inside = (*inside, id(function))
     if isinstance(function, functools.partial):
-        return ["partial", _function(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
-    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
-    held = []
-    for cell in getattr(function, "__closure__", None) or ():
-        content = cell.cell_contents
-        held.append(_function(content) if callable(content) else repr(content))
-    return [name, held]
+        return ["partial", *(_held(part, inside) for part in (function.func, function.args, function.keywords))]
+    if isinstance(function, MethodType):
+        return ["method", _function(function.__func__, inside), _held(function.__self__, inside)]
+    function = inspect.unwrap(
+        getattr(function, "py_func", function)
+    )  # of a compiled function, the one that was written
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    code = getattr(function, "__code__", None)
+    if code is None:  # built in, a class, or an object that can be called
+        return [name, *([] if isinstance(function, type) else [_held(getattr(function, "__dict__", {}), inside)])]
+    closure = [_content(cell) for cell in function.__closure__ or ()]
+    return [name, _code(code), *(_held(v, inside) for v in (closure, function.__defaults__, function.__kwdefaults__))]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _code(code: CodeType) -> Any:
+    """Compiled code without where it was written."""
+    constants = [
+        _code(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
+        for c in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code.hex(), constants, list(code.co_names)]
+
+
+def _held(value: Any, inside: tuple[int, ...]) -> Any:
+    """What a function holds, such that equal contents are equal in every process."""
+    value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return [str(value.dtype), value.shape, sha256(np.ascontiguousarray(value).data).hexdigest()]
+    if isinstance(value, Mapping):
+        return [[str(k), _held(v, inside)] for k, v in value.items()]
+    if isinstance(value, tuple | list):
+        return [_held(v, inside) for v in value]
+    if callable(value):
+        return _function(value, inside)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    try:
+        return to_json(value)
+    except TypeError:
+        state = getattr(value, "__dict__", None)
+    if state is None:
+        return repr(value)
+    return "itself" if id(value) in inside else [type(value).__qualname__, _held(state, (*inside, id(value)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 from dataclasses import replace
@@ -11,6 +12,8 @@ import pytest
 
 import fixqnn as fq
 import hw_models as hw
+from fixqnn.machines import resolve
+from fixqnn.sweeps import identity
 from fixqnn.sweeps.evaluate import Bench
 from fixqnn.sweeps.rows import COLUMNS
 from tests.sweeps.sweeping import TIMING, computed, data, network
@@ -126,6 +129,43 @@ def test_keys_tell_points_machines_seeds_and_policies_apart():
     assert len(set(keys)) == len(keys)
     assert key() == key(machine=hw.ideal) == key(machine=hw.ideal()), "the same record, however it was named"
     assert key({"weights": 4, "bias": 16}) == key({"bias": 16, "weights": 4})
+
+
+class Filled:
+    def __init__(self, code):
+        self.code = code
+
+    def __call__(self, step):
+        return np.full(1 << step.in_format(0).bits, self.code)
+
+    def entries(self, step):
+        return self(step)
+
+
+def filled(code, table):
+    return lambda step, extra=code: np.full(1 << step.in_format(0).bits, table[0] + 0 * extra)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Filled,
+        lambda k: Filled(k).entries,
+        lambda k: functools.partial(lambda code, step: Filled(code)(step), k),
+        lambda k: filled(0, np.array([k, *range(2000)])),
+        lambda k: filled(k, [0]),
+        lambda k: (lambda step: Filled(1)(step)) if k == 1 else (lambda step: Filled(2)(step)),
+    ],
+    ids=["object", "method", "partial", "closure", "default", "code"],
+)
+def test_machines_whose_tables_are_filled_otherwise_have_other_keys(make):
+    machine = resolve("ideal")
+
+    def key(k):
+        paths = {**machine.datapaths, "lookup": fq.Lookup(fill=make(k))}
+        return identity.of_machine(replace(machine, datapaths=paths))
+
+    assert key(1) == key(1) != key(2) == key(2)
 
 
 def test_the_key_of_a_row_does_not_depend_on_the_kind_of_number_or_the_process():
