@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fixqnn.analysis.seen import asked
 from fixqnn.analysis.terms import Meeting, Terms
 from fixqnn.arith.bind import BoundRegister, BoundSum
 from fixqnn.arith.exact import add_up
@@ -41,8 +42,9 @@ class Attaining:
         Codes of one sample, by the name of the step's input. They are within what the layer's input can carry; whether
         another layer in front of it can make them is not claimed.
     attained : bool
-        Whether this output was computed by the definition, and the register held it all with `bits` and acted with one less
-        (where one less can be). False where rounding is random or an operand is constant, so that only the bound holds.
+        Whether this output, computed by the definition, asked the register to hold `value`, and made it act with one bit less
+        than `bits` (where one less can be). False where rounding is random or an operand is constant, so that only the bound
+        holds.
     step : Step
         The step.
     wide : mapping of str to int
@@ -175,9 +177,15 @@ def _free(terms: Terms, high: bool) -> dict[str, np.ndarray]:
 
 
 def confirmed(
-    terms: Terms, codes: Mapping[str, np.ndarray], register: str, channel: int, position: int, bits: int | None
+    terms: Terms,
+    codes: Mapping[str, np.ndarray],
+    register: str,
+    channel: int,
+    position: int,
+    value: int,
+    bits: int | None,
 ) -> bool:
-    """Compute one output by the definition: the register holds all with `bits`, and acts with one bit less."""
+    """Compute one output by the definition: the register is asked to hold `value`, and acts with one bit less."""
     c, step = terms.contraction, terms.step
     if terms.piece.weights_free:
         a, b = (int(codes[name].flat[0]) for name in step.inputs)
@@ -192,12 +200,12 @@ def confirmed(
 
     def acts(width: int) -> bool:
         noted: list[str] = []
-        add_up(products, _bound(c.bound, register, width), bias, lambda name, index, asked: noted.append(name))
+        add_up(products, _bound(c.bound, register, width), bias, lambda name, *_: noted.append(name))
         return register in noted
 
-    if bits is None:
-        return acts(old.bits)
-    return not acts(bits) and (bits - 1 < max(1, old.kept + 1) or acts(bits - 1))
+    if value and (register, value) not in asked(products, c.bound, bias):
+        return False
+    return acts(old.bits) if bits is None else bits - 1 < max(1, old.kept + 1) or acts(bits - 1)
 
 
 def _bound(bound: BoundSum, register: str, bits: int) -> BoundSum:

@@ -162,7 +162,7 @@ class RegisterNeed:
         attained = (
             source.free
             and bool(source.reach.tight[channel])
-            and confirmed(source.terms, codes, self.register, channel, position, bits)
+            and confirmed(source.terms, codes, self.register, channel, position, value, bits)
         )
         return Attaining(
             self.layer, self.register, channel, self._position(source, position), at, value, bits, codes, attained,

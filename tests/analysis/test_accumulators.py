@@ -305,6 +305,24 @@ def test_a_bias_that_comes_first_is_there_before_any_term_and_one_that_comes_las
         assert need.attaining().attained
 
 
+def test_the_end_that_needs_fewer_bits_is_attained_too():
+    need = fq.accumulators(linear([[1, -2]], ONE, bias=[1000]))["step"]["sum[0]"]
+    least, most = need.attaining(high=False), need.attaining(high=True)
+    assert (least.value, most.value) == (0, 1383)  # the register begins at 0, and 1000 - 382 is above it
+    assert (need.proven.low, need.proven.high) == ((0,), (1383,))
+    assert least.attained
+    assert most.attained
+    need = fq.accumulators(linear([[1, -9]], ONE, bias=[1000]))["step"]["sum[0]"]
+    least = need.attaining(high=False)
+    assert (least.value, least.bits, least.attained) == (
+        1000 - 128 - 9 * 127,
+        10,
+        True,
+    )  # with the bias it holds 1000 before
+    assert least.run(9).any
+    assert not least.run(need.proven_bits).any
+
+
 def test_codes_that_a_relu_leaves_spare_a_bit():
     step = linear([[100, -100, 100]], ONE).steps[0]
     free, after_relu = (fq.accumulators(program_of(step, known))["step"]["sum[0]"] for known in ({}, {"x0": (0, 127)}))
