@@ -229,6 +229,7 @@ class _Checker(Neurons):
     def check_recipe(self, found: Recipe, step: int) -> None:
         self.demand(found.step == step, f"sums of the last layer differ by multiples of {step}")
         single = isinstance(self.verdict, FunctionVerdict)
+        self.check_words_of_recipe(found, single)
         image = set(self.verdict.target) if single else set(range(-self.largest, self.largest + 1))
         for k in sorted(k for k in image if abs(k) < self.largest or not step):
             self.demand(self.reaches(k, found.offset, step), f"no sum {found.offset} + {step}·j rounds to {k}")
@@ -245,6 +246,17 @@ class _Checker(Neurons):
             self.check_rows(places, biases, found, bounded)
         else:
             self.check_some(places)
+
+    def check_words_of_recipe(self, found: Recipe, single: bool) -> None:
+        """What a recipe says beside its sums: a construction of this arithmetic, its layers, whether thresholds do."""
+        bounded, step = self.bias == "values" and 0 not in self.weights, found.step
+        names = {"generic", *(["cubes"] if 0 in self.weights else [] if bounded else ["binary cubes"])}
+        layers = {1} if not step else {2, 3} if bounded else {2}
+        self.demand(found.construction in (names if step else {"constant"}), f"no {found.construction} network here")
+        self.demand(found.hidden_layers in layers, f"{found.hidden_layers} hidden layers are not what the theorem says")
+        jump = 0 if single else self.unit * abs(self.table[-1] - self.table[0])
+        does = jump > 0 and all(self.reaches(k, 0, jump) for k in range(1 - self.largest, self.largest))
+        self.demand(found.threshold == does, f"thresholds of step {jump} {'reach' if does else 'miss'} cells")
 
     def reaches(self, k: int, offset: int, step: int) -> bool:
         """Whether some sum offset + step·j rounds to `k`: the ones beside k first, then all near it."""

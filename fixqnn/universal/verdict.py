@@ -81,8 +81,13 @@ class BlindPair:
     y: tuple[int, ...]
 
     def __str__(self) -> str:
-        shown = " and ".join(str(x[0]) if len(x) == 1 else str(x) for x in (self.x, self.y))
+        shown = " and ".join(str(x[0]) if len(x) == 1 else self._shown(x) for x in (self.x, self.y))
         return f"no neuron of the first layer tells the input codes {shown} apart"
+
+    def _shown(self, x: tuple[int, ...]) -> str:
+        """A point of many coordinates without the zeros that both end with."""
+        live = max((i for i, pair in enumerate(zip(self.x, self.y, strict=True)) if any(pair)), default=0) + 1
+        return str(x) if len(x) <= max(live, 8) else f"({', '.join(map(str, x[:live]))}, 0, … 0)"
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Recipe:
 
     def __str__(self) -> str:
         return (
-            f"{self.construction} construction, {self.hidden_layers} hidden layers, last sums "
+            f"{self.construction} construction, {self.hidden_layers} hidden layers suffice, last sums "
             f"{self.offset} + {self.step}·j from {'thresholds' if self.threshold else 'pairs of neurons'}"
         )
 

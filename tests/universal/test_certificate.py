@@ -49,15 +49,19 @@ def test_every_verdict_has_a_certificate_that_holds(weights, bias):
         (("sign", fq.symmetric(2, 1)), MissedCells(2, (), -1, 1)),
         (("sign", fq.symmetric(2, 1)), ConstantTable(1)),
         (("sigmoid", fq.symmetric(1, 2)), ConstantTable(0)),
-        (("relu", fq.symmetric(2, 2)), Recipe("generic", 2, 2, 0, True)),
-        (("relu", fq.symmetric(2, 2), "binary"), Recipe("generic", 3, 2, 0, True)),
-        (("relu", fq.symmetric(2, 2), "binary"), Recipe("generic", 2, 2, 1, True)),
+        (("relu", fq.symmetric(2, 2)), Recipe("generic", 2, 2, 0, False)),
+        (("relu", fq.symmetric(2, 2)), Recipe("magic", 2, 1, 0, False)),
+        (("relu", fq.symmetric(2, 2)), Recipe("generic", 1, 1, 0, False)),
+        (("relu", fq.symmetric(2, 2)), Recipe("generic", 2, 1, 0, True)),
+        (("relu", fq.symmetric(2, 2), "binary", "wide"), Recipe("cubes", 2, 2, 0, False)),
+        (("relu", fq.symmetric(2, 2), "binary"), Recipe("generic", 3, 2, 0, False)),
+        (("relu", fq.symmetric(2, 2), "binary"), Recipe("generic", 2, 2, 1, False)),
     ],
 )
 def test_a_certificate_that_was_changed_is_refused(arguments, certificate):
     verdict = decide(*arguments)
     assert check(verdict)
-    if certificate == Recipe("generic", 2, 2, 1, True):
+    if certificate == Recipe("generic", 2, 2, 1, False):
         certificate = replace(verdict.certificate, step=3)
     assert not check(replace(verdict, certificate=certificate))
 
@@ -119,3 +123,9 @@ def test_single_functions_have_certificates_too():
 def test_only_verdicts_are_checked():
     with pytest.raises(fq.BadInput, match="a verdict of decide"):
         check(True)
+
+
+def test_a_pair_of_inputs_with_many_coordinates_is_shown_in_short():
+    certificate = decide("relu", fq.symmetric(2, 7), inputs=10**5).certificate
+    assert str(certificate).endswith("the input codes (0, 0, … 0) and (1, 0, … 0) apart")
+    assert str(decide("relu", fq.symmetric(2, 7), inputs=3).certificate).endswith("(0, 0, 0) and (1, 0, 0) apart")
