@@ -158,8 +158,10 @@ def approximate(
 
 def _reals(function: Callable[..., Any], setting: Setting, points: np.ndarray, exact: bool) -> list[Fraction]:
     """The function's values as fractions."""
+    if not callable(function):
+        raise BadInput(f"the function must be callable with {points.shape[1]} numbers, not {function!r}")
     if exact:
-        found = [function(*(Fraction(int(k), setting.s) for k in point)) for point in points]
+        found = [_value(function, tuple(Fraction(int(k), setting.s) for k in point)) for point in points]
     else:
         found = np.asarray(function(*(points.T.astype(np.float64) / setting.s)), dtype=np.float64)
         if found.shape != (len(points),):
@@ -175,3 +177,10 @@ def _reals(function: Callable[..., Any], setting: Setting, points: np.ndarray, e
             where = ", ".join(str(Fraction(int(k), setting.s)) for k in point)
             raise BadInput(f"the function at ({where}): {problem}") from None
     return values
+
+
+def _value(function: Callable[..., Any], point: tuple[Fraction, ...]) -> Any:
+    try:
+        return function(*point)
+    except (ArithmeticError, ValueError) as problem:
+        raise BadInput(f"the function has no value at ({', '.join(map(str, point))}): {problem}") from problem

@@ -61,6 +61,8 @@ def test_between_grid_points_the_modulus_of_continuity_joins_the_bound():
     [
         (lambda x: float("nan") if x else 0, 1, True, r"the function at \(-1\)"),
         (lambda x: "one", 1, True, "the function at"),
+        (lambda x: 1 / x, 1, True, r"no value at \(0\)"),
+        (3, 1, True, "callable with 1 numbers"),
         (lambda x: x[:-1], 1, False, "one number per point"),
         (lambda *x: 0, 0, True, "at least 1"),
         (lambda *x: 0, 40, True, "at most"),
