@@ -194,6 +194,10 @@ def _check_shapes(trace: Trace, codes: Found) -> None:
 def _between(case: Case, other: Program | None) -> tuple[tuple[str, ...], dict[str, list[Edit]]]:
     """How two programs' steps differ, in words, and the edits that make the one the other."""
     words, edits = [], {}
+    mine = {v.name: v.format for v in case.trace.program.inputs}
+    for value in other.inputs if other is not None else ():
+        if value.name == case.value and mine.get(value.name, value.format) != value.format:
+            words.append(f"format {value.format} instead of {mine[value.name]}")
     for step in case.steps:
         theirs = next((s for s in other.steps if s.name == step.name), None) if other is not None else None
         if theirs is None:

@@ -348,6 +348,15 @@ def test_two_programs_say_how_their_steps_differ():
     assert "The programs differ in conv: " in str(found)
 
 
+def test_two_programs_that_read_inputs_in_other_formats_say_so():
+    graph = network()
+    other = graph.with_formats({"x": fq.fixed(7, 3)})
+    found = bisect(fq.lower(graph, machine()), fq.lower(other, machine()), CODES / 16.0)
+    assert found.difference.value == "x"
+    assert found.known == ("format fixed(7, 3) instead of fixed(8, 4)",)
+    assert "The programs differ in x: format fixed(7, 3) instead of fixed(8, 4)." in str(found)
+
+
 def test_real_data_and_machines_that_come_with_it_work_too():
     reals = np.random.default_rng(1).uniform(-4, 4, (4, 4, 6, 6))
     one, other = (fq.lower(GRAPH, hw.systolic(partial=bits)) for bits in (12, 11))
