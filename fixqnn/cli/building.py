@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fixqnn.cli.output import bar, show
-from fixqnn.errors import BadFile, BadInput
+from fixqnn.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,8 @@ def _target(text: str, setting: Setting, inputs: int) -> np.ndarray:
     """A table from a .npy file, or a random one."""
     import numpy as np
 
+    from fixqnn.models import load_array
+
     side = 2 * setting.largest + 1
     if text.startswith("random:"):
         seed = text.removeprefix("random:")
@@ -90,12 +92,7 @@ def _target(text: str, setting: Setting, inputs: int) -> np.ndarray:
                 f"--build {text}: a table for {inputs} inputs has {side}^{inputs} entries; at most {MOST_ENTRIES}"
             )
         return np.random.default_rng(int(seed)).integers(-setting.largest, setting.largest + 1, (side,) * inputs)
-    try:
-        target = np.load(text, allow_pickle=False)
-    except FileNotFoundError:
-        raise BadFile(f"there is no file {text}; --build takes a .npy file of codes, or random:SEED") from None
-    except (ValueError, EOFError, OSError) as problem:
-        raise BadFile(f"{text} is no .npy file of codes: {problem}") from None
+    target = load_array(Path(text))
     if target.ndim != inputs:
         raise BadInput(f"{text} is a table of {target.ndim} inputs; say --inputs {target.ndim}")
     return target

@@ -9,7 +9,7 @@ import click
 
 from fixqnn.cli.output import AS_JSON, bar, show
 from fixqnn.cli.sweeping import axis
-from fixqnn.errors import BadFile, BadInput
+from fixqnn.errors import BadInput
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -21,12 +21,9 @@ def activation_of(text: str) -> Any:
     ('gelu', [0, 1, 1])
     """
     if text.endswith(".npy"):
-        import numpy as np
+        from fixqnn.models import load_array
 
-        try:
-            return np.load(text, allow_pickle=False).tolist()
-        except (ValueError, EOFError) as problem:
-            raise BadFile(f"{text} is no .npy file of codes: {problem}") from None
+        return load_array(Path(text)).tolist()
     return list(axis(text, "the table")) if "," in text else text
 
 

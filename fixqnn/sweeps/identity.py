@@ -17,13 +17,14 @@ from fixqnn.accelerator import Accelerator
 from fixqnn.calibration.observe import Calibration
 from fixqnn.calibration.policy import Policy
 from fixqnn.graph import Graph
+from fixqnn.ops import OPS
 from fixqnn.storage import to_json
 from fixqnn.sweeps.points import Point
 from fixqnn.tensor import Tensor
 
 
 def of_graph(graph: Graph) -> str:
-    """SHA-256 of a graph: its nodes, real constants, codes and formats; notes do not count.
+    """SHA-256 of a graph: its nodes, real constants, codes and formats; notes do not count, a user's own operations do.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def of_graph(graph: Graph) -> str:
     _add(digest, "graph", [inputs, list(graph.outputs), formats])
     for node in graph.nodes:
         attributes = {name: _plain(value) for name, value in sorted(node.attributes.items())}
-        _add(digest, node.name, [node.op.name, list(node.inputs), node.output, attributes])
+        own = [] if OPS.get(node.op.name) is node.op else [_function(f) for f in _functions_in(node.op)]
+        _add(digest, node.name, [node.op.name, list(node.inputs), node.output, attributes, *own])
     for name in sorted(graph.constants):
         constant = graph.constants[name]
         _add_array(digest, name, constant.codes if isinstance(constant, Tensor) else constant)
@@ -125,7 +127,7 @@ def _plain(value: Any) -> Any:
 
 
 def _functions_in(record: Any) -> Iterator[Callable[..., Any]]:
-    """All functions inside a datapath, in the order of its fields."""
+    """All functions inside a datapath or an operation, in the order of its fields."""
     if isinstance(record, tuple | list):
         for part in record:
             yield from _functions_in(part)

@@ -93,6 +93,8 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> Rows: ...
     def __getitem__(self, index: int | slice) -> Row | Rows:
         """Give a row, or some of them as `Rows`."""
+        if isinstance(index, str):
+            raise BadInput(f"rows have numbers: [row[{index!r}] for row in rows], or rows.to_pandas()[{index!r}]")
         return Rows(self._rows[index], self.meta) if isinstance(index, slice) else self._rows[index]
 
     def __len__(self) -> int:

@@ -246,3 +246,13 @@ def test_other_bad_input_is_refused():
     ):
         with pytest.raises(fq.BadInput, match=message):
             make()
+
+
+def test_graphs_differ_where_an_operation_of_the_user_differs():
+    # both are called "twice": the name alone once made them one graph
+    def graph(times: float) -> fq.Graph:
+        own = replace(fq.OPS["clamp"], name="twice", real=lambda x: times * x)
+        return fq.Graph((fq.Value("x", (None, 2)),), ("y",), (fq.Node("y", own, ("x",)),))
+
+    assert identity.of_graph(graph(2.0)) == identity.of_graph(graph(2.0))
+    assert identity.of_graph(graph(2.0)) != identity.of_graph(graph(3.0))
