@@ -176,7 +176,7 @@ def _code(code: CodeType) -> Any:
 
 def _held(value: Any, inside: tuple[int, ...]) -> Any:
     """What a function holds, such that equal contents are equal in every process."""
-    value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    value = value.detach().cpu().numpy() if hasattr(value, "cpu") else value  # a torch tensor
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return [str(value.dtype), value.shape, sha256(np.ascontiguousarray(value).data).hexdigest()]
     if isinstance(value, Mapping):
