@@ -35,7 +35,7 @@ from fixqnn.sweeps.sizes import sizes
 from fixqnn.sweeps.test_set import bound, float_outputs, samples_per_part
 from fixqnn.sweeps.variants import Machine, changed_layers, machines_of
 
-MEMORY = 3 << 26  # bytes of codes kept for points to come; joblib restarts processes that grow by 300 MB
+MEMORY = 3 << 26  # bytes of codes kept for points to come, in every process
 FRESH = ("prefixes", "_graphs", "_machines", "_sources")  # not sent along to other processes
 GRAPHS = 64  # quantized graphs kept: they share their constants
 
