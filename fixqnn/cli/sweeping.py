@@ -138,7 +138,7 @@ SHARED = (
     click.option("--store", type=FILE, help="SQLite file for the rows; the same command goes on where it was stopped."),
     click.option("--jobs", default=1, show_default=True, help="Processes; -1: one per processor."),
     click.option(
-        "--memory", default=256, show_default=True, type=click.IntRange(0), help="MiB of results kept for other points."
+        "--memory", default=192, show_default=True, type=click.IntRange(0), help="MiB of results kept for other points."
     ),
     SHAPE,
     AS_JSON,
