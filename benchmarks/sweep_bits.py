@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -165,6 +166,7 @@ def measure(work: Work, size: int, rounds: int) -> list[Row]:
         goal = "≤ 15 % outside" if sweep == GRID else ""
         rows.append({**base, "sweep": sweep, "processes": 1, "seconds": kept, "per_minute": size * size / kept * 60,
                      "outside": share, "reuse": alone / kept, "goal": goal})  # fmt: skip
+    get_reusable_executor().shutdown()  # workers of a smaller network would seem to leak memory, and be stopped
     run(work, GRID, 2, jobs=2)  # starts the workers
     pairs = [(run(work, GRID, size), run(work, GRID, size, jobs=2)) for _ in range(rounds)]
     one, two = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
