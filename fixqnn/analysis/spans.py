@@ -53,10 +53,6 @@ class Span:
         """Fewest bits with which such a register holds all channels; None where no unsigned one does."""
         return narrowest(self.least, self.most, register)
 
-    def channel_bits(self, register: Register) -> tuple[int | None, ...]:
-        """The same per channel."""
-        return tuple(narrowest(low, high, register) for low, high in zip(self.low, self.high, strict=True))
-
     def fits(self, register: Register) -> bool:
         """Whether a register holds all of it."""
         return register.low <= self.least and self.most <= register.high
