@@ -3,7 +3,7 @@
 A *row* is ``b ↦ T(round(n + b))`` over the range of biases. Biases in units of 1/s shift the rounded sum by whole codes,
 so a row is a window of one of two sequences: the table continued at both ends by its end values, or, where `n` stands
 on a tie and the tie rule is not the same for all codes, the same seen through ties. Rows get labels: equal rows have
-equal labels, and labels that differ prove that rows differ. Rows whose labels agree are compared entry by entry.
+equal labels, and labels that differ prove that rows differ. Where rows with one label must agree, `Rows.same` looks.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Rows:
     @cached_property
     def sequences(self) -> np.ndarray:
         """The table continued at both ends, then seen through ties: entry j stands at index j + reach + M."""
-        span = self.reach + self.largest
-        seen = [range(-span, span + 1)]
-        if self.ties_differ:
-            s = self.setting.s
-            seen.append([self.setting.nearest(j * s + s // 2) for j in range(-span, span + 1)])
-        largest = self.largest
-        return np.stack([self.table[np.clip(np.asarray(codes), -largest, largest) + largest] for codes in seen])
+        span, s, largest = self.reach + self.largest, self.setting.s, self.largest
+        codes = np.arange(-span, span + 1)
+        seen = [codes]
+        if self.ties_differ:  # whether the tie above a code goes up is decided by the code's sign and parity
+            up = np.array([self.setting.nearest(j * s + s // 2) - j for j in (-2, -1, 0, 1)])
+            seen.append(codes + up[2 * (codes >= 0) + codes % 2])
+        return self.table[np.clip(seen, -largest, largest) + largest]
 
     def windows(self, sums: np.ndarray) -> np.ndarray:
         """The outputs of each sum for bias codes −M … M, one row per sum."""
@@ -103,6 +103,23 @@ class Rows:
             inside = next_one < np.arange(len(next_one)) + width
             found.append(np.where(inside, sequence[np.minimum(next_one, len(sequence) - 1)], 0))
         return np.stack(found)[self._at(sums)]
+
+    def sizes(self, sums: np.ndarray) -> np.ndarray:
+        """The greatest common divisor of each row: of the entries from its start on, for what follows repeats T(M).
+
+        For windows centred below 0 it is that of the entries up to its end.
+        """
+        start, width = len(self.sequences[0]) // 2 - self.largest, 2 * self.largest + 1
+        up_to = np.gcd.accumulate(self.sequences, axis=1)[:, width - 1 :]
+        onward = np.gcd.accumulate(self.sequences[:, ::-1], axis=1)[:, ::-1]
+        return np.concatenate([up_to[:, :start], onward[:, start : up_to.shape[1]]], axis=1)[self._at(sums)]
+
+    def same(self, n: int, other: int) -> bool:
+        """Compare the rows of two sums themselves; labels of unlimited biases are no hashes and suffice."""
+        if self.setting.bias == Bias.values:
+            return self.row(n) == self.row(other)
+        left, right = self.labels(np.array([n, other])).tolist()
+        return left == right
 
     def _at(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which, centre = self.places(sums)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement, permutations, product
 from math import gcd
 
 import numpy as np
 
 from fixqnn.universal.grid import Setting
 from fixqnn.universal.rows import PRIMES, Rows
-from fixqnn.universal.separation import MOST_POINTS, Pair, form_sums, points
+from fixqnn.universal.sum_pairs import Pair, form_sums, input_of, two_within
 
 __all__ = ["SecondLayer", "second_layer"]
 
-MOST_SUSPECTS = 20_000
-MOST_ENTRIES = 2**22  # outputs of neurons that are looked at for single sums
+Kinds = dict[tuple[int, int], Pair | None]
+Related = dict[tuple[int, int], list[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,14 @@ def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondL
     one primitive vector has a weight 2t and a bias b with T(round(2tα + b)) ≠ T(round(2tβ + b)), three suffice. If
     neither holds, the question is open; no such table is known. Derived; compared with the exhaustive closure for p = 1.
 
-    For weights −1, 1 and at least two inputs, where theorem D gives T(−M) ≠ T(M), few sums need a look. Let h(x) =
-    λ·h(x'), λ ≠ 1. A form with values u, u' of one sign shows T(M) = λT(M) and T(−M) = λT(−M), so no form has values
-    of one sign. Then the two shifted copies of the table are each λ times the other, so λ = −1. A form with the signs
-    balanced has |u| ≤ M. So without such u and a u' of other sign whose rows are opposite, C1 holds.
+    Two inputs say it for any number. Let x and y have three coordinates or more and h(y) = λ·h(x), λ ≠ 1. Two
+    coordinates can be joined as in theorem E, as often as there are three: h of the shorter x and y holds entries of
+    the longer ones, so they are proportional by the same λ, or both zero; and joined once more, a zero h(x) leaves a
+    code u with h(u) zero. Zeros added to shorter inputs only repeat entries. So C1 holds for all d ≥ 2 or for none. If
+    no h(u) is zero, α and β of the shorter pair are multiples mα and mβ of those of the longer one, and what tells them
+    apart with 2t tells the longer pair apart with 2mt: so C2, too, holds for all d ≥ 2 or for none. If some h(u) is
+    zero, which only happens where the first layer is blind already, and d ≥ 3, all pairs of proportional single sums are
+    asked to be told apart, which suffices in the same way. Proved; also compared with lists of all inputs for p ≤ 3.
 
     Examples
     --------
@@ -62,130 +67,104 @@ def second_layer(setting: Setting, table: Sequence[int], inputs: int) -> SecondL
     2
     """
     rows = Rows(setting, table)
-    ends_differ = table[0] != table[-1]
-    if setting.weight_unit == setting.s and inputs > 1 and ends_differ and not _has_opposite_rows(rows, inputs):
-        return SecondLayer(True, 2, None, "no small sum has the opposite row of another (theorem C1)")
-    if _no_small_sum_has_multiples(rows, inputs):
-        return SecondLayer(True, 2, None, "no small sum has rows that are a multiple of another's (theorem C1)")
-    if (2 * setting.largest + 1) ** inputs > MOST_POINTS:
-        return SecondLayer(None, 0, None, f"more than {MOST_POINTS} inputs, and no theorem that spares listing them")
-    coordinates = points(setting, inputs)
-    forms = form_sums(setting, coordinates)
-    suspects, zeros = _suspects(rows, forms)
-    if len(suspects) > MOST_SUSPECTS:
-        return SecondLayer(None, 0, None, f"more than {MOST_SUSPECTS} inputs with proportional rows")
-    kinds = _proportional(rows, forms, suspects)
-    for zero in zeros:
-        kinds |= {(0, size): (zero, other) for size, other in _sizes(rows, forms) if size}
+    kinds = _kinds(rows, inputs)
     if not kinds:
         return SecondLayer(True, 2, None, "no two inputs have proportional rows, and none has zero rows (theorem C1)")
     for (alpha, beta), pair in kinds.items():
-        if not _told_apart(setting, table, alpha, beta):
-            inputs_of_pair = tuple(tuple(int(axis[i]) for axis in coordinates) for i in pair)
+        if pair and not _proportional(rows, alpha, beta, pair):
+            return SecondLayer(None, 0, None, "rows with the same hash up to a factor are not proportional")
+        if not _told_apart(rows, alpha, beta):
             why = "proportional rows may stay proportional through the second layer (theorem C leaves this open)"
-            return SecondLayer(None, 0, inputs_of_pair, why)
+            return SecondLayer(None, 0, pair and tuple(x + (0,) * (inputs - len(x)) for x in pair), why)
     return SecondLayer(True, 3, None, "inputs with proportional rows are told apart by the second layer (theorem C2)")
 
 
-def _has_opposite_rows(rows: Rows, inputs: int) -> bool:
-    setting, prime = rows.setting, PRIMES[0]
-    largest = setting.largest
-    sums = setting.s * np.arange(-min(inputs, 3) * largest, min(inputs, 3) * largest + 1)  # beyond 2M all rows agree
-    hashed = rows.hashes(sums, prime)
-    small = np.abs(sums) <= setting.s * largest
-    opposite = -hashed % prime
-    for i in np.flatnonzero(small & np.isin(opposite, hashed)):
-        for j in np.flatnonzero(hashed == opposite[i]):
-            if sums[i] * sums[j] < 0 and all(
-                rows.row(int(sign * sums[i])) == tuple(-code for code in rows.row(int(sign * sums[j])))
-                for sign in (1, -1)
-            ):
-                return True
-    return False
-
-
-def _no_small_sum_has_multiples(rows: Rows, inputs: int) -> bool:
-    """Whether C1 holds because of single forms: a look at all sums instead of all inputs.
-
-    Let h(x) = λ·h(y), λ ≠ 1, or h(x) = 0. Some form has a sum of at most M on x, signs balanced, and its rows on x, and
-    those of its negative, are λ times its rows on y, or zero.
-    """
+def _kinds(rows: Rows, inputs: int) -> Kinds:
+    """Find all (α, β), α of the first input positive or 0, with an example; without one, for what need not occur."""
     largest = rows.setting.largest
-    reach = inputs * largest
-    if (2 * reach + 1) * (4 * largest + 2) > MOST_ENTRIES:
-        return False
-    sums = rows.setting.weight_unit * np.arange(-reach, reach + 1)
-    seen = np.concatenate([rows.windows(sums), rows.windows(-sums)], axis=1)
-    sizes = np.gcd.reduce(seen, axis=1)
-    sizes *= np.sign(seen[np.arange(len(seen)), (seen != 0).argmax(axis=1)])
-    small = np.arange(reach - largest, reach + largest + 1)
-    if not sizes[small].all():
-        return False
-    _, shape = np.unique(seen // np.where(sizes == 0, 1, sizes)[:, None], axis=0, return_inverse=True)
-    shape = shape.ravel()
-    most, least = np.full(len(sums), sizes.min()), np.full(len(sums), sizes.max())
-    np.maximum.at(most, shape, sizes)
-    np.minimum.at(least, shape, sizes)
-    return bool((most == least)[shape[small]].all())
+    zeros: dict[int, int] = {}  # the smallest sum of either parity with zero rows
+    groups: dict[int, dict[tuple[int, int], int]] = defaultdict(dict)  # and of rows that are `size` times a shape
+    for u, shape, size in _sums_with_multiples(rows, inputs):
+        if size:
+            groups[shape].setdefault((size, u % 2), u)
+        else:
+            zeros.setdefault(u % 2, u)
+    related: Related = defaultdict(list)
+    for group in groups.values():
+        for ((alpha, _), u), ((beta, _), v) in permutations(group.items(), 2):
+            if alpha != beta:  # equal rows: the first layer's affair
+                common = gcd(alpha, beta) if alpha > 0 else -gcd(alpha, beta)
+                related[alpha // common, beta // common].append((abs(alpha), u, v))
+    single = {(size, size // r * q): ((u,), (v,)) for (r, q), pairs in related.items() for size, u, v in pairs}
+    zero = next((u for u in zeros.values() if abs(u) <= largest), None)
+    blank = {} if zero is None else {(0, gcd(*rows.table.tolist())): ((zero,), (0,))}
+    if inputs == 1:
+        return blank | single
+    return (dict.fromkeys(single) if blank and inputs > 2 else {}) | blank | _of_two(related, zeros, 2 * largest)
 
 
-def _proportional(
-    rows: Rows, forms: Sequence[np.ndarray], suspects: Sequence[int]
-) -> dict[tuple[int, int], tuple[int, int]]:
-    """Find all (α, β) for which one input's rows are α times and another's β times the same primitive vector."""
-    groups = defaultdict(list)
-    for i in suspects:
-        row = [code for form in forms for code in rows.row(int(form[i]))]
-        size = gcd(*row) * (1 if next(code for code in row if code) > 0 else -1)
-        groups[tuple(code // size for code in row)].append((size, i))
-    return {
-        (alpha, beta): (i, j)
-        for group in groups.values()
-        for at, (alpha, i) in enumerate(group)
-        for beta, j in group[at + 1 :]
-        if alpha != beta  # equal rows: the first layer's affair
-    }
+def _of_two(related: Related, zeros: dict[int, int], limit: int) -> Kinds:
+    """Kinds of inputs with two coordinates: two sums and two others that are related by one ratio."""
+    kinds: Kinds = {}
+    for (r, q), pairs in related.items():
+        alike: dict[tuple[int, int], dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+        for size, u, v in [*pairs, *((0, u, v) for u, v in product(zeros.values(), repeat=2))]:
+            alike[u % 2, v % 2][size].append((u, v))
+        for by_size in alike.values():
+            for (size, left), (other, right) in combinations_with_replacement(by_size.items(), 2):
+                common = gcd(size, other)
+                found = two_within(np.array(left), np.array(right), limit) if common else None
+                if found:
+                    (u, v), (w, z) = left[found[0]], right[found[1]]
+                    kinds[common, common // r * q] = input_of(u, w), input_of(v, z)
+    return kinds
 
 
-def _sizes(rows: Rows, forms: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """All greatest common divisors of an input's rows, each with one input that has it."""
-    sizes = np.zeros(len(forms[0]), np.int64)
-    for form in forms:
-        sums, back = np.unique(form, return_inverse=True)
-        sizes = np.gcd(sizes, np.gcd.reduce(rows.windows(sums), axis=1)[back])
-    found, where = np.unique(sizes, return_index=True)
-    return list(zip(found.tolist(), where.tolist(), strict=True))
+def _sums_with_multiples(rows: Rows, inputs: int) -> list[tuple[int, int, int]]:
+    """List sums whose rows, with those of the negative sum, are zero or a multiple of another's; small ones first.
+
+    Each with a hash of its shape, which multiples share, and its size, the greatest common divisor. None are listed if
+    no sum is among them that is a code: every input has such a sum, for signs can be balanced.
+    """
+    setting = rows.setting
+    largest, unit = setting.largest, setting.weight_unit
+    reach = min(inputs * largest, max(2 * largest, (2 * largest + 2) * setting.s // unit + 1))  # then saturated
+    sums = np.arange(-reach, reach + 1)
+    shapes, first = _shapes(rows, unit * sums)
+    order = np.lexsort((first, shapes))
+    in_turn, entries = shapes[order], first[order]
+    differ = (in_turn[1:] == in_turn[:-1]) & (entries[1:] != entries[:-1])
+    listed = np.isin(shapes, in_turn[1:][differ]) | (first == 0)
+    if not listed[abs(sums) <= largest].any():
+        return []
+    at = np.flatnonzero(listed)
+    at = at[np.argsort(abs(sums[at]), kind="stable")]
+    sizes = np.gcd(rows.sizes(unit * sums[at]), rows.sizes(-unit * sums[at])) * np.sign(first[at])
+    return list(zip(sums[at].tolist(), shapes[at].tolist(), sizes.tolist(), strict=True))
 
 
-def _suspects(rows: Rows, forms: Sequence[np.ndarray]) -> tuple[list[int], list[int]]:
-    """Find points whose label, divided by the first entry that is not zero, is another's; and points with zero rows."""
-    first = np.zeros(len(forms[0]), np.int64)
-    for form in forms:
-        first = np.where(first == 0, rows.first_nonzero(form), first)
-    keys = np.zeros(len(first), np.int64)
+def _shapes(rows: Rows, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hash the rows of each sum and its negative, divided by their first entry that is not zero; and that entry."""
+    first = rows.first_nonzero(sums)
+    first = np.where(first == 0, rows.first_nonzero(-sums), first)
+    values, back = np.unique(first, return_inverse=True)
+    shapes = np.zeros(len(sums), np.int64)
     for prime in PRIMES:
-        label = np.zeros(len(first), np.int64)
-        for number, form in enumerate(forms):
-            label = (label + rows.hashes(form, prime) * pow(48_271, number + 1, prime)) % prime
-        inverse = {int(value): pow(int(value), -1, prime) for value in np.unique(first) if value}
-        values = np.array(sorted(inverse))
-        inverses = np.array([inverse[value] for value in values.tolist()], np.int64)
-        scale = inverses[np.minimum(np.searchsorted(values, first), len(values) - 1)]
-        keys = keys << 31 | label * scale % prime
-    _, back, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    together = np.flatnonzero((counts[back] > 1) & (first != 0))
-    return together.tolist(), np.flatnonzero(first == 0).tolist()
+        inverses = np.array([pow(value, -1, prime) if value else 0 for value in values.tolist()])
+        hashed = (rows.hashes(sums, prime) + rows.hashes(-sums, prime) * 48_271) % prime
+        shapes = shapes << 31 | hashed * inverses[back] % prime
+    return shapes, first
 
 
-def _told_apart(setting: Setting, table: Sequence[int], alpha: int, beta: int) -> bool:
+def _proportional(rows: Rows, alpha: int, beta: int, pair: Pair) -> bool:
+    """Compare the rows themselves."""
+    x, y = (np.concatenate(rows.windows(np.array(form_sums(rows.setting, point)))) for point in pair)
+    return bool((beta * x == alpha * y).all())
+
+
+def _told_apart(rows: Rows, alpha: int, beta: int) -> bool:
     """Look for t and b with T(round(2at·α + b)) ≠ T(round(2at·β + b)); larger t only saturate."""
-    largest, s, unit = setting.largest, setting.s, setting.weight_unit
-    smallest = min(abs(value) for value in (alpha, beta) if value)
-    biases = range(-s * largest, s * largest + 1, s)
-    for t in range(1, (2 * largest + 2) * s // (2 * unit * smallest) + 2):
-        for step in (2 * unit * t, -2 * unit * t):
-            for bias in biases:
-                left, right = (setting.round(step * value + bias) + largest for value in (alpha, beta))
-                if table[left] != table[right]:
-                    return True
-    return False
+    setting = rows.setting
+    step, smallest = 2 * setting.weight_unit, min(abs(value) for value in (alpha, beta) if value)
+    sums = step * np.arange(1, (2 * setting.largest + 2) * setting.s // (step * smallest) + 2)
+    return any((rows.labels(alpha * sign * sums) != rows.labels(beta * sign * sums)).any() for sign in (1, -1))

@@ -1,28 +1,26 @@
 """Which inputs no network can tell apart, because its first layer cannot.
 
 With a zero among the weights a neuron may read one coordinate only, so the question is the same for every dimension;
-without it, every form ``±x₁ … ± x_d`` reads all of them. Closed forms answer where a theorem gives one, first-layer
-rows where it does not. The theorems are derived for this library; their docstrings say how far they were checked.
+without it, every form ``±x₁ … ± x_d`` reads all of them, and sums of three decide for all. Closed forms answer where a
+theorem gives one, first-layer rows where it does not. The theorems are derived for this library; their docstrings say
+how far they were checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 from fixqnn.modes import Rounding
 from fixqnn.universal.grid import Bias, Setting
 from fixqnn.universal.rows import Rows
+from fixqnn.universal.sum_pairs import Pair, blind_pair, form_sums, mixed
 
 __all__ = ["Separation", "equal_pair", "first_layer", "form_sums", "points"]
 
-MOST_POINTS = 2**21  # inputs that are listed one by one: 127³ for p = 6 and d = 3
 CHECKED_P = 7  # the closed form for bounded biases and full weights was compared with every neuron up to here
-
-Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Separation:
     Attributes
     ----------
     holds : bool or None
-        None: not decided, because the inputs are too many to list.
+        None: not decided, because different rows have the same hash; that is one chance in 2⁶⁰.
     pair : pair of tuples of int, or None
         Two inputs, as codes, that no neuron of the first layer tells apart.
     why : str
@@ -61,10 +59,13 @@ def first_layer(setting: Setting, table: Sequence[int], inputs: int) -> Separati
         return Separation(True, None, why)
     if setting.weights == "full":
         found = _full(setting, table)
-    elif setting.weights == "ternary" or inputs == 1:
-        found = _one_input(setting, table)
+    elif setting.bias == Bias.wide and setting.weight_unit % setting.s == 0:
+        why = "wide biases show every shift, and no table but a constant one equals its own shift"
+        return Separation(True, None, why)
+    elif setting.weight_codes == (-setting.s, setting.s) and inputs > 1:
+        found = _binary(setting, table)
     else:
-        return _signs(setting, table, inputs)
+        found = _signs(setting, table, 1 if setting.has_zero else inputs)
     return Separation(found.holds, _padded(found.pair, inputs), found.why)
 
 
@@ -109,7 +110,7 @@ def _by_neurons(setting: Setting, table: Sequence[int]) -> Separation:
     labels = np.zeros(len(codes), np.uint64)
     for number, size in enumerate(sizes, 1):
         for weight in (size, -size):
-            labels = _mixed(labels, rows.labels(weight * codes))
+            labels = mixed(labels, rows.labels(weight * codes))
         if len(np.unique(labels)) == len(codes):
             return Separation(
                 True, None, f"the neurons of {2 * number} weights tell all inputs apart (compared one by one)"
@@ -121,90 +122,37 @@ def _by_neurons(setting: Setting, table: Sequence[int]) -> Separation:
     )
 
 
-# -- one input, weights ±a ---------------------------------------------------------------------------------------------
-
-
-def _one_input(setting: Setting, table: Sequence[int]) -> Separation:
-    """Weights −a and a (and 0): compare the rows of x and of −x."""
-    if setting.bias == Bias.wide and setting.weight_unit % setting.s == 0:
-        return Separation(
-            True, None, "wide biases show every shift, and no table but a constant one equals its own shift"
-        )
-    rows = Rows(setting, table)
-    coordinates = [np.array(setting.codes)]
-    pair = equal_pair(coordinates, form_sums(setting, coordinates), rows)
-    if pair is None:
-        return Separation(True, None, "the rows of ±x + b differ for all inputs (compared one by one)")
-    return Separation(False, pair, "±x + b has the same outputs for both inputs, for every bias")
-
-
-# -- several inputs, weights ±a ----------------------------------------------------------------------------------------
+# -- weights ±a --------------------------------------------------------------------------------------------------------
 
 
 def _signs(setting: Setting, table: Sequence[int], inputs: int) -> Separation:
-    if setting.weight_unit == setting.s:
-        return _binary(setting, table, inputs)
-    one = _one_input(setting, table)
-    if not one.holds:
-        return Separation(False, _padded(one.pair, inputs), one.why)
+    """Theorem E, which stands with `blind_pair`: compare the rows of sums ±x₁ … ± x_d."""
     rows = Rows(setting, table)
-    places = _doubtful_points(setting, rows, inputs)
-    if places is None:
-        return Separation(None, None, f"more than {MOST_POINTS} inputs, and no theorem that spares listing them")
-    if not len(places[0]):
-        return Separation(True, None, "different sums ±x₁ … ± x_d have different rows (compared one by one)")
-    pair = equal_pair(places, form_sums(setting, places), rows)
+    pair = blind_pair(rows, inputs)
     if pair is None:
-        why = "the rows of ±x₁ … ± x_d + b differ for all inputs (compared one by one, up to signs)"
-        return Separation(True, None, why)
-    return Separation(False, pair, "all forms ±x₁ … ± x_d + b have the same outputs for both inputs, for every bias")
+        return Separation(True, None, "the rows of sums ±x₁ … ± x_d + b tell all inputs apart (theorem E)")
+    x, y = (form_sums(setting, point) for point in pair)
+    if not all(map(rows.same, x, y)):
+        return Separation(None, None, "different rows have the same hash")
+    return Separation(False, pair, "all forms ±x₁ … ± x_d + b have the same outputs for both inputs (theorem E)")
 
 
-def _doubtful_points(setting: Setting, rows: Rows, inputs: int) -> list[np.ndarray] | None:
-    """List inputs among which there are two that the first layer does not tell apart, if there are any at all.
+def _binary(setting: Setting, table: Sequence[int]) -> Separation:
+    """Theorem D: weights −1 and 1, biases among the values, at least two inputs.
 
-    Two such inputs x ≠ y differ in the sum of some form. Changing the signs of the same coordinates in both permutes the
-    forms, so let it be x₁ + … + x_d: its values differ, but their rows agree, and so do those of the negative sums. Only
-    inputs with a sum that shares its rows with another need a look; where these sums are large, so are all coordinates.
-    """
-    reach = inputs * setting.largest
-    sums = setting.weight_unit * np.arange(-reach, reach + 1)
-    labels = _mixed(rows.labels(sums), rows.labels(-sums))
-    _, back, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    shared = counts[back] > 1
-    if not shared.any():
-        return [np.zeros(0, np.int64)] * inputs
-    least = int(np.abs(np.flatnonzero(shared) - reach).min()) - (inputs - 1) * setting.largest  # of every coordinate
-    corner = np.arange(least if least > 0 else -setting.largest, setting.largest + 1)
-    corners = [corner, -corner] if least > 0 else [corner]
-    if len(corner) ** inputs > MOST_POINTS:
-        return None
-    boxes = [np.meshgrid(*[corner] * inputs, indexing="ij") for corner in corners]
-    places = [np.concatenate([box[i].ravel() for box in boxes]) for i in range(inputs)]
-    kept = shared[sum(places) + reach]
-    return [axis[kept] for axis in places]
-
-
-def _binary(setting: Setting, table: Sequence[int], inputs: int) -> Separation:
-    """Theorem D: weights −1 and 1, at least two inputs.
-
-    With wide biases every table that is not constant tells all inputs apart. With biases among the values it does so
-    if and only if (D1) T(−M) ≠ T(M), and (D2) T is not constant on −M, −M+1, −M+2, or not on M−2, M−1, M. For inputs
-    (−M, −M) and (M, M) show the ends of the table only, and (−M, −M) and (−M+1, −M+1) the three codes at either end.
-    Proved; also compared with all neurons: for all tables at once for p = 1, d ≤ 6; p = 2, d ≤ 4; p = 3, d ≤ 3.
+    Every two inputs are told apart if and only if (D1) T(−M) ≠ T(M), and (D2) T is not constant on −M, −M+1, −M+2, or
+    not on M−2, M−1, M. For inputs (−M, −M) and (M, M) show the ends of the table only, and (−M, −M) and (−M+1, −M+1)
+    the three codes at either end. Proved; also compared with all neurons: for all tables at once for p = 1, d ≤ 6;
+    p = 2, d ≤ 4; p = 3, d ≤ 3.
     """
     largest = setting.largest
-    if setting.bias == Bias.wide:
-        return Separation(
-            True, None, "wide biases show every shift, and no table but a constant one equals its own shift"
-        )
     low = (-largest, -largest)
     if table[0] == table[-1]:
         why = "T(-M) = T(M): all neurons saturate alike on both inputs (theorem D, D1)"
-        return Separation(False, _padded((low, (largest, largest)), inputs), why)
+        return Separation(False, (low, (largest, largest)), why)
     if len({*table[:3]}) == 1 and len({*table[-3:]}) == 1:
         why = "the table is constant on its three first and on its three last codes (theorem D, D2)"
-        return Separation(False, _padded((low, (1 - largest, 1 - largest)), inputs), why)
+        return Separation(False, (low, (1 - largest, 1 - largest)), why)
     return Separation(True, None, "T(-M) ≠ T(M), and the table is not flat on three codes at both ends (theorem D)")
 
 
@@ -216,29 +164,14 @@ def points(setting: Setting, inputs: int) -> list[np.ndarray]:
     return [axis.ravel() for axis in np.meshgrid(*[np.array(setting.codes)] * inputs, indexing="ij")]
 
 
-def form_sums(setting: Setting, coordinates: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The sums ±a·x₁ … ± a·x_d of all forms at all points, before the bias."""
-    unit = setting.weight_unit
-    return [
-        unit * sum(sign * axis for sign, axis in zip(signs, coordinates, strict=True))
-        for signs in product((1, -1), repeat=len(coordinates))
-    ]
-
-
 def equal_pair(
     coordinates: Sequence[np.ndarray], forms: Sequence[np.ndarray], rows: Rows, target: np.ndarray | None = None
 ) -> Pair | None:
     """Find two points whose rows agree in every form, though `target`, if given, does not; None: there are none."""
     labels = np.zeros(len(coordinates[0]), np.uint64)
     for form in forms:
-        labels = _mixed(labels, rows.labels(form))
+        labels = mixed(labels, rows.labels(form))
     return _first_equal(coordinates, labels, forms, rows, target)
-
-
-def _mixed(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Join further labels to labels so far; what differs afterwards differed in one of them."""
-    scrambled = others.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return labels * np.uint64(0xD1342543DE82EF95) + (scrambled ^ scrambled >> np.uint64(29))
 
 
 def _first_equal(
@@ -258,14 +191,6 @@ def _first_equal(
         for other in others:
             if target is not None and target[first] == target[other]:
                 continue
-            if all(_same(rows, int(form[first]), int(form[other])) for form in forms):
+            if all(rows.same(int(form[first]), int(form[other])) for form in forms):
                 return tuple(tuple(int(axis[at]) for axis in coordinates) for at in (first, other))
     return None
-
-
-def _same(rows: Rows, n: int, other: int) -> bool:
-    """Compare two rows themselves; the labels of unlimited biases are no hashes and suffice."""
-    if rows.setting.bias == Bias.values:
-        return rows.row(n) == rows.row(other)
-    left, right = rows.labels(np.array([n, other])).tolist()
-    return left == right
