@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.graph import Graph
 from fixqnn.universal.affine import find_affine
+from fixqnn.universal.constructions.bits import bits
 from fixqnn.universal.constructions.bounded import bounded
 from fixqnn.universal.constructions.cubes import binary_cubes, compact, cubes
 from fixqnn.universal.constructions.generic import generic
@@ -31,7 +33,9 @@ from fixqnn.universal.verdict import Verdict
 
 __all__ = ["CONSTRUCTIONS", "build", "counting_bound", "plans", "size_of"]
 
-CONSTRUCTIONS = ("affine", "one layer", "ladder", "readout", "compact", "cubes", "binary cubes", "generic", "bounded")
+CONSTRUCTIONS = (
+    "affine", "one layer", "ladder", "bits", "readout", "compact", "cubes", "binary cubes", "generic", "bounded",
+)  # fmt: skip
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
 SHRUNK_POINTS = 4096
@@ -169,10 +173,11 @@ def _sketches(setting: Setting, table: tuple[int, ...], target: np.ndarray, cons
         square = name in ("generic", "bounded") and construction in ("smallest", "all")
         if square and target.size > (FEW_POINTS if found else MOST_POINTS):
             continue
-        if construction == "smallest" and found and _least(name, target) >= min(s.size.parameters for s in found):
+        most = min((s.size.parameters for s in found), default=inf) if construction == "smallest" else inf
+        if _least(name, target) >= most:
             continue
         if construction in ("smallest", "all", name):
-            made = [s for s in _drawn(name, setting, table, target) if s is not None and s.realisable]
+            made = [s for s in _drawn(name, setting, table, target, most) if s is not None and s.realisable]
             found += made
             if made and name == "affine" and construction == "smallest":
                 break
@@ -190,7 +195,10 @@ def _least(name: str, target: np.ndarray) -> int:
     return 0
 
 
-def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarray) -> Iterator[Sketch | None]:
+def _drawn(
+    name: str, setting: Setting, table: tuple[int, ...], target: np.ndarray, most: float
+) -> Iterator[Sketch | None]:
+    """The networks of a construction; those that need `most` parameters or more may be left out."""
     if name == "affine":
         if found := find_affine(setting, target):
             layer = Layer(np.array([found.weights]), np.array([found.bias]))
@@ -219,11 +227,13 @@ def _drawn(name: str, setting: Setting, table: tuple[int, ...], target: np.ndarr
     reduced = reduce_axes(target)
     if name == "ladder":
         yield ladder(setting, table, reduced)
+    if name == "bits":
+        yield bits(setting, table, reduced)
     if name == "cubes":
         yield cubes(setting, table, reduced)
     for axis in reduced.axes:
         if name == "readout":
-            yield readout(setting, table, reduced, axis)
+            yield readout(setting, table, reduced, axis, most)
         if name == "compact":
             yield compact(setting, table, reduced, axis)
 

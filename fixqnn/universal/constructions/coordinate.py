@@ -18,7 +18,7 @@ from fixqnn.universal.constructions.draft import Draft, Gate, Signal
 from fixqnn.universal.constructions.runs import FAR, Run, offset_between
 from fixqnn.universal.grid import Setting
 
-__all__ = ["Coordinate", "encode", "rows_of_one"]
+__all__ = ["Coordinate", "encode", "first_neuron", "rows_of_one"]
 
 ALL_ROWS_P = 4  # beyond, a few weights are looked at first
 
@@ -101,7 +101,7 @@ def _thresholds(draft: Draft, rows: Neurons, direction: Sequence[int], cuts: Seq
         return None
     low, high = draft.runs[0], draft.runs[-1]
     return {
-        cut: Signal(2, draft.add(2, {_first(draft, rows, row, direction): c}, offset), low.value, high.value)
+        cut: Signal(2, draft.add(2, {first_neuron(draft, rows, row, direction): c}, offset), low.value, high.value)
         for cut, row, c, offset in plan
     }
 
@@ -168,7 +168,7 @@ def _along_code(
 ) -> dict[int, Signal] | None:
     """Thresholds along a code, in the order of its values."""
     low, high, made = draft.runs[0], draft.runs[-1], {}
-    sources = [_first(draft, rows, i, direction) for i in range(len(rows.biases))]
+    sources = [first_neuron(draft, rows, i, direction) for i in range(len(rows.biases))]
     for cut in cuts:
         c = int(_steepness(draft, v[cut - 1 : cut], v[cut : cut + 1], low, high)[0])
         if c >= FAR:
@@ -200,11 +200,11 @@ def _bumps(draft: Draft, rows: Neurons, direction: Sequence[int], labels: np.nda
             _, c, offset, run = here
             coefficients: Mapping[int, int] = {}
             for i, k in enumerate(code.multiples):
-                source = _first(draft, code.rows, i, direction)
+                source = first_neuron(draft, code.rows, i, direction)
                 coefficients = {**coefficients, source: coefficients.get(source, 0) + c * int(k)}
         else:
             row, c, offset, run = here
-            coefficients = {_first(draft, rows, row, direction): c}
+            coefficients = {first_neuron(draft, rows, row, direction): c}
         gates.setdefault(int(labels[position]), []).append(
             (Signal(2, draft.add(2, coefficients, offset), end.value, run.value), 1)
         )
@@ -245,7 +245,7 @@ def _bump_from(
     return None
 
 
-def _first(draft: Draft, rows: Neurons, index: int, direction: Sequence[int]) -> int:
+def first_neuron(draft: Draft, rows: Neurons, index: int, direction: Sequence[int]) -> int:
     """The first-layer neuron that applies a row to a form of the inputs."""
     weight = int(rows.weights[index, 0])
     return draft.add(1, {i: weight * c for i, c in enumerate(direction)}, int(rows.biases[index]))

@@ -42,6 +42,12 @@ class Gate:
         """Of its signals."""
         return self.terms[0][0].amplitude
 
+    @property
+    def resting(self) -> int:
+        """What its neurons show together while all signals are 0, counted upward where signals rise."""
+        shown = sum(direction * signal.off for signal, direction in self.terms)
+        return shown if self.amplitude > 0 else -shown
+
 
 @dataclass
 class Draft:
@@ -58,6 +64,21 @@ class Draft:
         self.largest = max(self.setting.weight_codes)
         # Without a zero among the weights a neuron that one target needs must cancel for the others: even multiples only.
         self.unit = self.setting.weight_unit * (1 if self.setting.has_zero else 2)
+        self.spent = (
+            0  # weights and biases of all neurons that were added, each counted once, however often it is copied
+        )
+
+    def copy(self) -> Draft:
+        """The same neurons, to go on from."""
+        return Draft(self.setting, self.table, self.inputs, [list(level) for level in self.levels], dict(self._known))
+
+    def rises(self) -> list[Run]:
+        """Runs in which a neuron differs from what the run of −M shows, one per value, nearest to that run first."""
+        found: dict[int, Run] = {}
+        for run in self.runs[1:]:
+            if run.value != self.runs[0].value:
+                found.setdefault(run.value, run)
+        return list(found.values())
 
     def add(self, level: int, coefficients: Mapping[int, int], offset: int) -> int:
         """Add a neuron and give its number; one that is there already is found again."""
@@ -68,6 +89,7 @@ class Draft:
         if key not in self._known:
             self._known[key] = len(self.levels[level - 1])
             self.levels[level - 1].append((kept, int(offset)))
+            self.spent += sum(self.copies(c) for c in kept.values()) + (offset != 0)
         return self._known[key]
 
     def copies(self, coefficient: int) -> int:
@@ -81,36 +103,23 @@ class Draft:
         where no offset of the bias's unit fits.
         """
         off, unit = self.runs[0], self.unit
-        swing = max(on.low - off.high, 1)
+        swing, rises = max(on.low - off.high, 1), [abs(gate.amplitude) for gate in gates]
+        # what a gate's neurons add while it is 0, per unit of gain: a constant of the gate is theirs or the offset's
+        still = [gate.resting - gate.constant * rise for gate, rise in zip(gates, rises, strict=True)]
         for extra in range(2 * self.setting.s + 2):
-            gains = [-(-(swing + extra) // (abs(gate.amplitude) * unit)) * unit for gate in gates]
-            made = self._joined(gates, gains, on.low, on.high, off.high)
-            if made is not None:
-                return made
+            gains = [-(-(swing + extra) // (rise * unit)) * unit for rise in rises]
+            heights = [gain * rise for gain, rise in zip(gains, rises, strict=True)]
+            top = sum(heights) + sum(gain * rest for gain, rest in zip(gains, still, strict=True))
+            bound = min(on.high, off.high + min(heights))
+            offset = offset_between(on.low - top, bound - top, self.setting.bias_unit)
+            if offset is not None:
+                coefficients: dict[int, int] = {}
+                for gate, gain in zip(gates, gains, strict=True):
+                    c = gain if gate.amplitude > 0 else -gain
+                    for signal, direction in gate.terms:
+                        coefficients[signal.neuron] = coefficients.get(signal.neuron, 0) + c * direction
+                return coefficients, offset, sum(self.copies(c) for c in coefficients.values())
         return None
-
-    def _joined(
-        self, gates: Sequence[Gate], gains: Sequence[int], low: int, high: int, most: int
-    ) -> tuple[dict[int, int], int, int] | None:
-        """With given gains: the offset of least size such that the sum of all ones is in [low, high], others at most `most`."""
-        coefficients: dict[int, int] = {}
-        heights, base = [], 0
-        for gate, gain in zip(gates, gains, strict=True):
-            sign = 1 if gate.amplitude > 0 else -1
-            heights.append(gain * abs(gate.amplitude))
-            base += gate.constant * heights[-1]
-            for signal, direction in gate.terms:
-                c = gain * sign * direction
-                coefficients[signal.neuron] = coefficients.get(signal.neuron, 0) + c
-                base -= c * signal.off
-        # the sum of all ones, less the offset, is Σ heights; `base` is what the neurons do not give of it
-        top = sum(heights) - base
-        bound = min(high, most + min(heights))
-        offset = offset_between(low - top, bound - top, self.setting.bias_unit)
-        if offset is None:
-            return None
-        weights = sum(self.copies(c) for c in coefficients.values())
-        return coefficients, offset, weights
 
     def join(self, level: int, gates: Sequence[Gate], on: Run) -> Signal | None:
         """Add the conjunction as a neuron at a level."""

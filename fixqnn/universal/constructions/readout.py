@@ -13,6 +13,7 @@ library's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 
@@ -27,11 +28,12 @@ from fixqnn.universal.grid import Setting
 __all__ = ["readout"]
 
 TRIED = 3  # amplitudes of the prefix that are drawn in full
+SPARE = 1.25  # what is drawn and not read in the end does not count, but is little
 LARGE = 8192  # entries beyond which only the most promising way is drawn
 
 
-def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int) -> Sketch | None:
-    """Draw the network with input `last` as the one that selects; None where the setting does not allow it.
+def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int, most: float = inf) -> Sketch | None:
+    """Draw the network with input `last` as the one that selects; None where the setting does not allow it, or in vain.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int)
         The target; at least two inputs make a difference.
     last : int
         The input whose values select.
+    most : float
+        Parameters from which on a network is of no use: what takes more is not drawn to its end.
     """
     others = [axis for axis in reduced.axes if axis != last]
     if not setting.has_zero or not others:
@@ -57,9 +61,9 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int)
     for digits in systems:
         for steps in (False, True):
             for on in amplitudes:
-                sketch = _drawn(setting, table, reduced, order, f, digits, on, steps)
-                if sketch is not None and sketch.realisable:
-                    best = sketch if best is None or sketch.size.parameters < best.size.parameters else best
+                sketch = _drawn(setting, table, reduced, order, f, digits, on, steps, most)
+                if sketch is not None and sketch.realisable and (best is None or sketch.size.parameters < most):
+                    best, most = sketch, min(most, sketch.size.parameters)
     return best
 
 
@@ -77,9 +81,9 @@ def _amplitudes(setting: Setting, table: Sequence[int]) -> list[Run]:
 
 def _drawn(
     setting: Setting, table: Sequence[int], reduced: Reduced, order: Sequence[int], f: np.ndarray, digits: Digits,
-    on: Run, steps: bool,
+    on: Run, steps: bool, most: float,
 ) -> Sketch | None:  # fmt: skip
-    """One network, neuron by neuron; None where some neuron cannot be made."""
+    """One network, neuron by neuron; None where some neuron cannot be made, or they become too many."""
     draft = Draft(setting, table, reduced.table.ndim)
     rows = rows_of_one(setting, tuple(table))
     coordinates = []
@@ -88,6 +92,8 @@ def _drawn(
         if coordinate is None:
             return None
         coordinates.append(coordinate)
+        if draft.spent > SPARE * most:
+            return None
     made = _stepped(draft, coordinates, on) if steps else _prefixes(draft, coordinates, on)
     if made is None:
         return None
@@ -103,7 +109,7 @@ def _drawn(
             if not wanted[:, y].any():
                 continue
             row = reader.row(wanted[:, y], gates[y])
-            if row is None:
+            if row is None or draft.spent > SPARE * most:
                 return None
             neuron = draft.add(level + 1, *row)
             output[neuron] = output.get(neuron, 0) + w
