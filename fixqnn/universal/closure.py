@@ -8,7 +8,7 @@ finite set, and all that networks of any width and depth compute can be listed, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,16 @@ from fixqnn.errors import BadInput, FormatError
 from fixqnn.graph import Graph
 from fixqnn.rationals import whole
 from fixqnn.universal.closure_arithmetic import Arithmetic, machine_of
-from fixqnn.universal.closure_lattice import lattice_functions, sufficient
+from fixqnn.universal.closure_listing import Listing, Progress, Setup, every_neuron_free, terms_in_common
 from fixqnn.universal.closure_replay import network_of
-from fixqnn.universal.closure_search import Budget, Layer, Rows, first_layer, next_layer, set_terms
-from fixqnn.universal.constructions.layers import grid
+from fixqnn.universal.closure_search import Budget
 from fixqnn.universal.grid import Setting
 from fixqnn.universal.table import resolve_table
 
 __all__ = ["ClosureVerdict", "decide_by_closure"]
 
 MOST_P, MOST_INPUTS = 2, 2
-LIMIT, LEAST = 50_000_000, 1000
-
-Progress = Callable[[int, int], None]
+LIMIT = 50_000_000
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -80,7 +77,8 @@ class ClosureVerdict:
     complete: bool
     missing: np.ndarray | None
     additions: int
-    _layers: tuple[Layer, ...] = field(default=(), repr=False)
+    _listing: Listing
+    _bound: Listing
 
     @property
     def machine(self) -> Accelerator:
@@ -97,14 +95,9 @@ class ClosureVerdict:
         True
         """
         row = self._row(target)
-        if not self.setting.has_zero:
-            return False if self.complete and not self._found(row) else None
-        if self.universal or self._found(row):
+        if self._listing.has(row):
             return True
-        return False if self.complete else None
-
-    def _found(self, row: np.ndarray) -> bool:
-        return any(layer.functions.has(row) for layer in self._layers)
+        return False if self.complete or (self._bound.complete and not self._bound.has(row)) else None
 
     def network(self, target: Any) -> Graph:
         """Give a network that computes a function that was reached: linear and lookup nodes, to be run on `machine`.
@@ -117,13 +110,9 @@ class ClosureVerdict:
             For a function that was not reached.
         """
         row = self._row(target)
-        if not self.setting.has_zero:
-            raise BadInput("without a zero weight neurons share their terms, and the closure derives no networks")
-        for depth, layer in enumerate(self._layers):
+        for number, layer in enumerate(self._listing.layers):
             if layer.functions.has(row):
-                return network_of(self._layers[: depth + 1], row, self.setting, self.table, self.inputs).graph(
-                    "closure"
-                )
+                return network_of(self._listing, number, row, self.setting, self.table, self.inputs).graph("closure")
         codes = (row.astype(int) - self.setting.largest).tolist()
         raise BadInput(f"the closure found no network for the codes {codes}: {self.reason}")
 
@@ -253,7 +242,17 @@ def decide_by_closure(
     """
     setting, table, name = _question(p, s, activation, weights, bias, inputs, rounding, limit, parameters)
     arithmetic = Arithmetic(datapath, setting, len(setting.codes) ** inputs)
-    return _Closure(arithmetic, name, table, inputs, limit, progress).verdict()
+    codes, budget = np.array(table, np.int64) + setting.largest, Budget(limit)
+    setup = Setup(arithmetic, codes, inputs, progress)
+    if setting.has_zero:
+        listing = bound = every_neuron_free(setup, budget)
+    else:
+        budget.left -= limit // 2
+        share = Budget(limit // 2)
+        bound = every_neuron_free(replace(setup, progress=None), share)
+        budget.left += max(share.left, 0)
+        listing = terms_in_common(setup, bound, budget)
+    return _verdict(setup, listing, bound, name, table, limit - max(budget.left, 0))
 
 
 def _question(
@@ -274,106 +273,38 @@ def _question(
     return setting, table, name
 
 
-class _Closure:
-    """The listing itself: layer after layer, until all functions are reached, or nothing new can come."""
+def _verdict(
+    setup: Setup, listing: Listing, bound: Listing, name: str, table: tuple[int, ...], additions: int
+) -> ClosureVerdict:
+    """Say what a listing shows, if nothing that is not in `bound`, once complete, can be reached."""
+    setting, every = setup.arithmetic.setting, setup.functions
+    narrower = bound.complete and bound.size < every
+    universal = True if listing.size == every else False if listing.complete or narrower else None
+    missing = None
+    if universal is not True:
+        absent = (bound if narrower else listing).reached.absent()
+        missing = (absent - setting.largest).reshape((len(setting.codes),) * setup.inputs)
+    return ClosureVerdict(
+        universal, _reason(universal, listing, bound, every), name, table, setting, setup.arithmetic.datapath,
+        setup.inputs, listing.size, every, listing.counts(), listing.complete, missing, additions, listing, bound,
+    )  # fmt: skip
 
-    def __init__(
-        self, arithmetic: Arithmetic, name: str, table: tuple[int, ...], inputs: int, limit: int,
-        progress: Progress | None,
-    ) -> None:  # fmt: skip
-        self.arithmetic, self.name, self.table, self.inputs = arithmetic, name, table, inputs
-        self.limit, self.progress, self.budget = limit, progress, Budget(limit)
-        setting = arithmetic.setting
-        self.points = grid(setting, inputs)
-        codes = len(setting.codes)
-        self.all = codes ** len(self.points)
-        self.reached = Rows((codes,) * len(self.points))
-        self.layers: list[Layer] = []
-        self.proved = False  # that every function is reached, by a lattice and not one by one
 
-    def note(self, functions: np.ndarray) -> None:
-        """Note functions that were reached."""
-        if len(functions):
-            self.reached.add(functions.astype(np.uint16))
-        if self.progress is not None:
-            self.progress(self.reached.size, self.all)
-
-    def verdict(self) -> ClosureVerdict:
-        """List until it is settled, or the limit is hit."""
-        layer = Layer(self.arithmetic, len(self.points), 1)
-        self.layers.append(layer)
-        self.note(first_layer(layer, self.points.T))
-        hidden, repeated = [self._hidden(layer)], False
-        while (
-            not self.proved
-            and self.reached.size < self.all
-            and hidden[-1].size
-            and not repeated
-            and self.budget.left >= LEAST
-        ):
-            layer = self._next(hidden[-1])
-            hidden.append(self._hidden(layer))
-            repeated = any(hidden[-1].same_as(earlier) for earlier in hidden[:-1])
-        dead = not hidden[-1].size
-        return self._answer((repeated or dead) and all(layer.complete for layer in self.layers))
-
-    def _next(self, hidden: Rows) -> Layer:
-        """List one layer more; it is complete when the search ends, or has found all that there can be."""
-        layer = Layer(self.arithmetic, len(self.points), len(self.layers) + 1)
-        self.layers.append(layer)
-        set_terms(layer, hidden.array.astype(np.int64) - self.arithmetic.setting.largest)
-        bound = lattice_functions(self.arithmetic, layer.terms)
-        most = self.all if bound is None else bound.size
-
-        def news(functions: np.ndarray) -> bool:
-            self.note(functions)
-            return self.reached.size == self.all or layer.functions.size == most
-
-        share = Budget(self.budget.left // 2)
-        self.budget.left -= share.left
-        next_layer(layer, sufficient(self.arithmetic, layer.terms), share, news)
-        self.budget.left += max(share.left, 0)
-        # what wraps reaches every combination of these terms, whether or not others were missed in earlier layers
-        self.proved = self.arithmetic.wraps and bound is not None and bound.size == self.all > layer.functions.size
-        layer.complete |= layer.functions.size == most
-        return layer
-
-    def _hidden(self, layer: Layer) -> Rows:
-        """What the activation makes of a layer's functions."""
-        codes = np.array(self.table, np.int64) + self.arithmetic.setting.largest
-        rows = Rows((len(codes),) * len(self.points))
-        if layer.functions.size:
-            rows.add(codes[layer.functions.array].astype(np.uint16))
-        return rows
-
-    def _answer(self, complete: bool) -> ClosureVerdict:
-        setting, size = self.arithmetic.setting, self.all if self.proved else self.reached.size
-        universal = True if size == self.all else False if complete else None
-        depth = len(self.layers) - 1
-        if universal and not setting.has_zero:
-            universal = None
-            reason = (
-                "neurons without a zero weight share their terms; here each chose its own, and then every function was "
-                "reached: no function is excluded, and none is sure"
-            )
-        elif universal:
-            how = " (as integer combinations modulo a power of two, not one by one)" if self.proved else ""
-            reason = f"every function was reached, with at most {depth} hidden layers{how}"
-        elif complete:
-            reason = f"the listing is complete, and more than {depth} hidden layers bring nothing new"
-        elif self.budget.left < LEAST or any(layer.cut for layer in self.layers):
-            reason = (
-                f"the limit was hit: {size} of {self.all} functions were reached with at most {depth} hidden layers"
-            )
-        else:
-            reason = (
-                f"{size} of {self.all} functions were reached within a window of a register that is too wide to be listed; "
-                "no argument excludes the others (for sums that are rounded once, see decide)"
-            )
-        absent = None if self.proved else self.reached.absent()
-        missing = None if absent is None else (absent - setting.largest).reshape((len(setting.codes),) * self.inputs)
-        return ClosureVerdict(
-            universal, reason, self.name, self.table, setting, self.arithmetic.datapath, self.inputs, size, self.all,
-            tuple(layer.functions.size for layer in self.layers), complete or size == self.all,
-            missing, self.limit - max(self.budget.left, 0), tuple(self.layers),
-        )  # fmt: skip
+def _reason(universal: bool | None, listing: Listing, bound: Listing, every: int) -> str:
+    depth, size = len(listing.counts()) - 1, listing.size
+    if universal:
+        how = " (as integer combinations modulo a power of two, not one by one)" if listing.proved else ""
+        return f"every function was reached, with at most {depth} hidden layers{how}"
+    if listing.complete:
+        return f"the listing is complete, and more than {depth} hidden layers bring nothing new"
+    if universal is False:
+        return (
+            f"even neurons that could choose their terms freely compute no more than {bound.size} of {every} functions; "
+            f"{size} were reached by neurons that share them"
+        )
+    if listing.cut:
+        return f"the limit was hit: {size} of {every} functions were reached with at most {depth} hidden layers"
+    return (
+        f"{size} of {every} functions were reached within a window of a register that is too wide to be listed; "
+        "no argument excludes the others (for sums that are rounded once, see decide)"
+    )

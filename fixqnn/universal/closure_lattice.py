@@ -56,16 +56,19 @@ def lattice_functions(arithmetic: Arithmetic, terms: np.ndarray) -> Rows | None:
     if arithmetic.setting.bias != Bias.values:  # all multiples of a unit: one generator more
         unit, biases = _aligned(arithmetic, arithmetic.setting.bias_unit), [0]
         classes = np.concatenate([classes, np.full((1, classes.shape[1]), unit)])
-    basis, step = _basis(classes, bits)
+    silent = ~classes.any(axis=0) & (bits is None)  # inputs at which there is nothing but the bias
+    basis, step = _basis(classes[:, ~silent], bits)
     if step is None or (bits is not None and not level.whole and (1 << bits - 1) - level.high <= step):
         return None
-    group = _elements(basis, step, classes.shape[1])
+    group = _elements(basis, step, int((~silent).sum()))
     if group is None:
         return None
     masks = _masks(arithmetic, step, ends)
     found, patterns = Rows((codes,) * terms.shape[1]), Rows((1 << codes,) * classes.shape[1])
     for bias in biases:
-        patterns.add(masks[(group + bias) % step].astype(np.uint16))
+        pattern = np.empty((len(group), len(silent)), np.uint16)
+        pattern[:, ~silent], pattern[:, silent] = masks[(group + bias) % step], _mask_of(arithmetic, bias, ends)
+        patterns.add(pattern)
     for pattern in patterns.array:
         choices = [[k for k in range(codes) if mask >> k & 1] for mask in pattern]
         found.add(_product(choices)[:, where.reshape(-1)])
@@ -98,6 +101,16 @@ def _masks(arithmetic: Arithmetic, step: int, ends: tuple[int, int]) -> np.ndarr
         if code >= 0:
             masks |= 1 << code
     return masks
+
+
+def _mask_of(arithmetic: Arithmetic, content: int, ends: tuple[int, int]) -> int:
+    """As a bit, the code of one content; 0 for none."""
+    level = arithmetic.levels[-1]
+    if level.low <= content <= level.high:
+        (code,) = arithmetic._codes([int(level.leave[content - level.low])], arithmetic.work, 0).tolist()
+    else:
+        code = ends[content > 0]
+    return 1 << code if code >= 0 else 0
 
 
 def _product(choices: list[list[int]]) -> np.ndarray:

@@ -7,6 +7,8 @@ from math import prod
 
 import numpy as np
 
+from fixqnn.universal.closure_common import Offer
+from fixqnn.universal.closure_listing import Listing
 from fixqnn.universal.closure_search import Layer
 from fixqnn.universal.constructions import layers as networks
 from fixqnn.universal.grid import Setting
@@ -15,14 +17,35 @@ __all__ = ["network_of"]
 
 
 def network_of(
-    layers: Sequence[Layer], row: np.ndarray, setting: Setting, table: tuple[int, ...], inputs: int
+    listing: Listing, number: int, row: np.ndarray, setting: Setting, table: tuple[int, ...], inputs: int
 ) -> networks.Network:
-    """Derive the network of a function, codes + M, that the last of these layers holds.
+    """Derive the network of a function, codes + M, that output layer `number` of a listing holds."""
+    codes = np.array(table, np.int64) + setting.largest
+    layer, offer, first = listing.layers[number], listing.offers[number], listing.layers[0]
+    if offer is None:
+        wanted, made = _in_blocks(listing.layers[: number + 1], row, setting, codes)
+    else:
+        wanted, made = _in_common(layer, offer, row, setting)
+        hidden = _first_with(codes[first.functions.array])
+        wanted = [hidden[function] for function in wanted]
+    weights, biases = np.zeros((len(wanted), inputs), np.int64), []
+    for neuron, function in enumerate(wanted):
+        word, bias = _word(first, function)
+        for axis, weight in word:
+            weights[neuron, axis] = setting.weight_codes[weight]
+        biases.append(first.arithmetic.biases[bias])
+    made.append(networks.Layer(weights, np.array(biases)))
+    return networks.Network(setting, table, tuple(reversed(made)))
+
+
+def _in_blocks(
+    layers: Sequence[Layer], row: np.ndarray, setting: Setting, codes: np.ndarray
+) -> tuple[list[int], list[networks.Layer]]:
+    """Functions of the first layer, and the layers behind it from the last on, where weights may be zero.
 
     Every neuron has a block of its own in the layer before, with the terms of its sum in their order; it reads the
     others with weight zero. A block fills whole runs, so that no register holds anything of another block.
     """
-    codes = np.array(table, np.int64) + setting.largest
     wanted, made = [_find(layers[-1], row)], []
     for layer, below in zip(reversed(layers[1:]), reversed(layers[:-1]), strict=True):
         hidden = _first_with(codes[below.functions.array])
@@ -41,14 +64,24 @@ def network_of(
         biases = [layer.arithmetic.biases[blocks[function][2]] for function in wanted]
         made.append(networks.Layer(weights, np.array(biases)))
         wanted = sources
-    first, weights, biases = layers[0], np.zeros((len(wanted), inputs), np.int64), []
-    for neuron, function in enumerate(wanted):
-        word, bias = _word(first, function)
-        for axis, weight in word:
-            weights[neuron, axis] = setting.weight_codes[weight]
-        biases.append(first.arithmetic.biases[bias])
-    made.append(networks.Layer(weights, np.array(biases)))
-    return networks.Network(setting, table, tuple(reversed(made)))
+    return wanted, made
+
+
+def _in_common(layer: Layer, offer: Offer, row: np.ndarray, setting: Setting) -> tuple[list[int], list[networks.Layer]]:
+    """Which functions the first hidden layer has, and the layers behind it from the last on, where none is zero."""
+    biases, weight_codes = layer.arithmetic.biases, np.array(setting.weight_codes)
+    word, bias = _word(layer, _find(layer, row))
+    wanted, weights = zip(*word, strict=True)
+    made = [networks.Layer(weight_codes[[weights]], np.array([biases[bias]]))]
+    while offer.below is not None:
+        neurons = offer.neurons(wanted)
+        made.append(
+            networks.Layer(
+                weight_codes[[weights for weights, _ in neurons]], np.array([biases[bias] for _, bias in neurons])
+            )
+        )
+        wanted, offer = offer.word, offer.below
+    return list(wanted), made
 
 
 def _find(layer: Layer, row: np.ndarray) -> int:

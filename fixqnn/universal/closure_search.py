@@ -44,7 +44,8 @@ class Rows:
         if self.total < 1 << 62:
             self.weights = np.cumprod([1, *bases[:-1]], dtype=object).astype(np.int64)
 
-    def _keys(self, rows: np.ndarray) -> np.ndarray:
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        """One hashable value per row, different for different rows."""
         if self.weights is not None:
             return rows.astype(np.int64) @ self.weights
         wide = np.ascontiguousarray(rows, np.uint16)
@@ -58,7 +59,7 @@ class Rows:
 
     def add(self, rows: np.ndarray) -> np.ndarray:
         """Add what is new; the places in `rows` of the new ones, in order."""
-        keys = self._keys(rows)
+        keys = self.keys(rows)
         if self._mapped:
             fresh = np.flatnonzero(~self._map[keys])
             _, first = np.unique(keys[fresh], return_index=True)
@@ -82,7 +83,7 @@ class Rows:
 
     def has(self, row: np.ndarray) -> bool:
         """Whether a row is in the set."""
-        (key,) = self._keys(row[None]).tolist()
+        (key,) = self.keys(row[None]).tolist()
         return bool(self._map[key]) if self._mapped else key in self._seen
 
     @property
