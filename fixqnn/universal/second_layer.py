@@ -16,6 +16,8 @@ from fixqnn.universal.sum_pairs import Pair, form_sums, input_of, two_within
 
 __all__ = ["SecondLayer", "second_layer"]
 
+AT_ONCE = 4096  # multiples that are compared together
+
 Kinds = dict[tuple[int, int], Pair | None]
 Related = dict[tuple[int, int], list[tuple[int, int, int]]]
 
@@ -166,5 +168,9 @@ def _told_apart(rows: Rows, alpha: int, beta: int) -> bool:
     """Look for t and b with T(round(2at·α + b)) ≠ T(round(2at·β + b)); larger t only saturate."""
     setting = rows.setting
     step, smallest = 2 * setting.weight_unit, min(abs(value) for value in (alpha, beta) if value)
-    sums = step * np.arange(1, (2 * setting.largest + 2) * setting.s // (step * smallest) + 2)
-    return any((rows.labels(alpha * sign * sums) != rows.labels(beta * sign * sums)).any() for sign in (1, -1))
+    end = (2 * setting.largest + 2) * setting.s // (step * smallest) + 2
+    for start in range(1, end, AT_ONCE):
+        sums = step * np.arange(start, min(start + AT_ONCE, end))
+        if any((rows.labels(sign * alpha * sums) != rows.labels(sign * beta * sums)).any() for sign in (1, -1)):
+            return True
+    return False

@@ -33,7 +33,8 @@ def blind_pair(rows: Rows, inputs: int) -> Pair | None:
 
     Two coordinates: x = (x₁, x₂) has the sums u₁ = x₁ + x₂ and u₂ = x₁ − x₂, which are all integers with u₁ ≡ u₂ mod 2
     and |u₁| + |u₂| ≤ 2M. If x and y are blind, their u₁ are alike or equal, and so their u₂. If one of these has the
-    same parity in x and y, E1, else E2. Conversely, take u and v for u₁, and 0 or 1, of their parity, for both u₂.
+    same parity in x and y, E1, else E2. Conversely, take u and v for u₁, and 0 or 1, of their parity, for both u₂; or e
+    and e' for the sums of x, o and o' for those of y.
 
     More coordinates: the columns (xᵢ, yᵢ) can change sign, so let xᵢ ≥ 0, and yᵢ ≥ 0 if xᵢ = 0. Of three columns two
     have yᵢ ≥ 0 or two have yᵢ < 0, and their difference consists of codes: put it in place of the two. The shorter x
