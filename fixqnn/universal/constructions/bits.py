@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class _Sources:
         Its parameters per term of the prefix.
     others : int
         Its other parameters.
-    cost : int
+    cost : float
         Parameters up to this level.
     """
 
@@ -97,14 +98,14 @@ class _Sources:
     run: Run
     weights: int
     others: int
-    cost: int
+    cost: float
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """Parameters, and what is to be drawn: for every bit where it is 1 (combinations, classes), and how it grows."""
 
-    cost: int
+    cost: float
     sources: _Sources
     code: Bits
     ones: Sequence[np.ndarray]
@@ -154,13 +155,9 @@ def _read(draft: Draft, level: int, prefix: Sequence[Gate], steps: bool, selecto
         return None
     least, coefficients, run = min(made, key=lambda m: (m[0], -abs(m[2].value - draft.runs[0].value)))
     weights = draft.copies(coefficients[prefix[0].terms[0][0].neuron])
-    used = {signal.neuron: draft.unit for gate in (*prefix, *selector) for signal, _ in gate.terms}
-    below = draft.copy()
-    below.add(level + 1, used, 0)
-    sketch = below.sketch("")
-    if not sketch.realisable:
+    cost = draft.cost(level, [*prefix, *selector])
+    if cost == inf:
         return None
-    cost = sketch.size.parameters - len(used)
     return _Sources(draft, level, prefix, steps, selector, run, weights, least - weights * len(prefix[0].terms), cost)
 
 
@@ -179,7 +176,7 @@ def _plans(sources: _Sources, f: np.ndarray) -> Iterator[_Plan]:
 
     def price(step: int, count: int) -> float:
         row = read(min(count, f.size - count))
-        return min((path.cost + path.copies * row for path in growing(step)), default=float("inf"))
+        return min((path.cost + path.copies * row for path in growing(step)), default=inf)
 
     counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
     for code in bit_codes(counts, price, CODES):

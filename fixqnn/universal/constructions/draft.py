@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -79,6 +80,13 @@ class Draft:
             if run.value != self.runs[0].value:
                 found.setdefault(run.value, run)
         return list(found.values())
+
+    def cost(self, level: int, gates: Sequence[Gate]) -> float:
+        """Parameters of all neurons up to a level that these gates need, read with single weights; infinite if impossible."""
+        reading = self.copy()
+        reading.add(level + 1, {signal.neuron: self.unit for gate in gates for signal, _ in gate.terms}, 0)
+        sketch = reading.sketch("")
+        return sketch.size.parameters - sketch.size.widths[-2] if sketch.realisable else inf
 
     def add(self, level: int, coefficients: Mapping[int, int], offset: int) -> int:
         """Add a neuron and give its number; one that is there already is found again."""

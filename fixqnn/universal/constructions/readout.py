@@ -12,7 +12,8 @@ library's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -55,50 +56,61 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int,
     f = reduced.table.transpose([*order, *(a for a in range(reduced.table.ndim) if a not in order)])
     f = f.reshape([reduced.table.shape[a] for a in order])
     counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
-    best, systems, amplitudes = None, digit_systems(setting, table, counts), _amplitudes(setting, table)
+    systems, amplitudes = digit_systems(setting, table, counts), _amplitudes(setting, table)
     if f.size > LARGE:
         systems, amplitudes = systems[:1], amplitudes[:1]
-    for digits in systems:
-        for steps in (False, True):
-            for on in amplitudes:
-                sketch = _drawn(setting, table, reduced, order, f, digits, on, steps, most)
-                if sketch is not None and sketch.realisable and (best is None or sketch.size.parameters < most):
-                    best, most = sketch, min(most, sketch.size.parameters)
+    best = None
+    for base in _bases(setting, table, reduced, order, amplitudes, most):
+        for digits in systems:
+            sketch = _drawn(base, f, digits, most)
+            if sketch is not None and sketch.realisable and (best is None or sketch.size.parameters < most):
+                best, most = sketch, min(most, sketch.size.parameters)
     return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """What is read, at one level: indicators of all prefixes, or steps along the only one, and of the last input."""
+
+    draft: Draft
+    level: int
+    prefixes: Sequence[Signal]
+    steps: bool
+    gates: Sequence[Signal]
+
+
+def _bases(
+    setting: Setting,
+    table: Sequence[int],
+    reduced: Reduced,
+    order: Sequence[int],
+    amplitudes: Sequence[Run],
+    most: float,
+) -> Iterator[_Base]:
+    """Indicators of all amplitudes; none where these already take too much."""
+    rows, draft = rows_of_one(setting, tuple(table)), Draft(setting, table, reduced.table.ndim)
+    coordinates = [encode(draft, rows, reduced.direction(axis), reduced.labels[axis]) for axis in order]
+    if None in coordinates or draft.cost(2, [gate for each in coordinates for gate in each.gates]) >= most:
+        return
+    for steps in (False, True):
+        for on in amplitudes:
+            begun = draft.copy()
+            made = _stepped(begun, coordinates, on) if steps else _prefixes(begun, coordinates, on)
+            if made is not None:
+                yield _Base(begun, made[0], made[1], steps, made[2])
 
 
 def _amplitudes(setting: Setting, table: Sequence[int]) -> list[Run]:
     """Runs that give the prefix's indicators different amplitudes: those nearest to one code per unit weight first."""
-    draft = Draft(setting, table, 1)
-    runs: dict[int, Run] = {}
-    for run in sorted(draft.runs[1:], key=lambda r: r.low):
-        rise = abs(run.value - draft.runs[0].value)
-        if rise:
-            runs.setdefault(rise, run)
+    runs = {abs(run.value - table[0]): run for run in reversed(Draft(setting, table, 1).rises())}
     near = sorted(runs, key=lambda rise: (abs(rise * setting.weight_unit - setting.s), rise))
     return [runs[rise] for rise in dict.fromkeys((*near[: TRIED - 1], max(runs)))] if runs else []
 
 
-def _drawn(
-    setting: Setting, table: Sequence[int], reduced: Reduced, order: Sequence[int], f: np.ndarray, digits: Digits,
-    on: Run, steps: bool, most: float,
-) -> Sketch | None:  # fmt: skip
+def _drawn(base: _Base, f: np.ndarray, digits: Digits, most: float) -> Sketch | None:
     """One network, neuron by neuron; None where some neuron cannot be made, or they become too many."""
-    draft = Draft(setting, table, reduced.table.ndim)
-    rows = rows_of_one(setting, tuple(table))
-    coordinates = []
-    for axis in order:
-        coordinate = encode(draft, rows, reduced.direction(axis), reduced.labels[axis])
-        if coordinate is None:
-            return None
-        coordinates.append(coordinate)
-        if draft.spent > SPARE * most:
-            return None
-    made = _stepped(draft, coordinates, on) if steps else _prefixes(draft, coordinates, on)
-    if made is None:
-        return None
-    level, prefixes, gates = made
-    reader = Reader(draft, prefixes, steps)
+    draft, table = base.draft.copy(), base.draft.table
+    reader = Reader(draft, base.prefixes, base.steps)
     flat = f.reshape(-1, f.shape[-1])
     output: dict[int, int] = {}
     offset = digits.theta
@@ -108,13 +120,13 @@ def _drawn(
         for y in range(f.shape[-1]):
             if not wanted[:, y].any():
                 continue
-            row = reader.row(wanted[:, y], gates[y])
+            row = reader.row(wanted[:, y], base.gates[y])
             if row is None or draft.spent > SPARE * most:
                 return None
-            neuron = draft.add(level + 1, *row)
+            neuron = draft.add(base.level + 1, *row)
             output[neuron] = output.get(neuron, 0) + w
             offset -= w * table[0]
-    draft.add(level + 2, output, offset)
+    draft.add(base.level + 2, output, offset)
     return draft.sketch("readout")
 
 
@@ -185,27 +197,26 @@ class Reader:
         force = -(-np.maximum(closing, 1) // (abs(gate.amplitude) * unit)) * unit
         cost = cost + -(-force // draft.largest)
         limit = setting.bias_limit
-        best = None
+        best, sign = None, unit if self.amplitude > 0 else -unit
         for i in np.argsort(cost, kind="stable")[:24]:
             if cost[i] >= FAR or (best is not None and cost[i] >= best[0]):
                 break
             m = multiples(i)
-            coefficients: dict[int, int] = {}
-            sign = unit if self.amplitude > 0 else -unit
-            for signal, times in zip(self.prefixes, m.tolist(), strict=True):
-                if times:
-                    coefficients[signal.neuron] = coefficients.get(signal.neuron, 0) + sign * times
-            rest = int(self.sums[i]) - sum(
-                c * signal.off for signal, c in zip(self.prefixes, (sign * m).tolist(), strict=True)
-            )
+            rest = int(self.sums[i]) - sign * self.prefixes[0].off * int(m.sum())
             for extra in range(4):
                 c = int(force[i] + extra * unit) * (1 if gate.amplitude > 0 else -1)
                 offset = rest - c * gate.on
                 odd = offset % setting.bias_unit != 0 or (limit is not None and abs(offset) > limit)
                 total = cost[i] + (offset != 0) + 2 * odd
                 if best is None or total < best[0]:
-                    best = (total, {**coefficients, gate.neuron: coefficients.get(gate.neuron, 0) + c}, offset)
-        return None if best is None else best[1:]
+                    best = (total, m, c, offset)
+        if best is None:
+            return None
+        _, m, c, offset = best
+        coefficients = {gate.neuron: c}
+        for signal, times in zip(self.prefixes, m.tolist(), strict=True):
+            coefficients[signal.neuron] = coefficients.get(signal.neuron, 0) + sign * times
+        return coefficients, offset
 
     def _jumps(self, wanted: np.ndarray) -> tuple[Callable[[int], np.ndarray], np.ndarray, np.ndarray]:
         """Signals are indicators: every prefix has a multiple of its own."""
