@@ -184,9 +184,11 @@ def decide_by_closure(
     the answer is None. A register that saturates after billions of terms is such a case: networks of that width could
     use it. Sums that are rounded once are what `decide` is for.
 
-    Without a zero weight a neuron reads *every* neuron of the layer before, so the neurons of a layer share their terms. The
-    listing lets them choose freely. It is then an upper bound: a missing function is missing, but if none is the answer
-    is None.
+    Without a zero weight a neuron reads *every* neuron of the layer before: the neurons of a layer share their terms and
+    differ in signs and biases. Two listings then close in on the answer. One lets every neuron choose its terms; what it
+    lacks, once complete, no network computes. The other follows, for each sequence of terms, the *set* of all states that
+    neurons reading it can be in, and reads later layers off the functions that such a set offers at once; a sequence whose
+    set lies within another's is dropped. What it reaches comes with a network, and it too is complete where it ends.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ class Rows:
         """All rows, by number."""
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
-        return self._parts[0] if self._parts else np.empty((0, 0), np.uint16)
+        return self._parts[0] if self._parts else np.empty((0, len(self.bases)), np.uint16)
 
     def absent(self) -> np.ndarray | None:
         """A row that is not in the set; None where all are."""

@@ -41,8 +41,10 @@ DATAPATHS: Mapping[str, tuple[bool, int | None, str, str]] = MappingProxyType(
 )
 
 
-def datapath(name: str, p: int, s: int) -> SumOfProducts:
+def datapath(name: str, p: int, s: int, weights: str = "full") -> SumOfProducts:
     """Make one of `DATAPATHS` for values k/s, |k| < 2**p; s a power of two where products are rounded to 1/s.
+
+    Products by −1, 0 and 1 (weights ``"binary"`` and ``"ternary"``) are multiples of 1/s: nothing is rounded off.
 
     >>> datapath("every step", 1, 2).product
     Register(bits=2, overflow='saturate_symmetric', signed=True, rounding='half_up', drop=1, frac=None, kept=0)
@@ -50,9 +52,9 @@ def datapath(name: str, p: int, s: int) -> SumOfProducts:
     if name not in DATAPATHS:
         raise BadInput(f"no datapath of the table is called {name!r}; there are {', '.join(DATAPATHS)}")
     rounded, more, overflow, rounding = DATAPATHS[name]
-    if rounded and s & (s - 1):
+    drop = 0 if weights in ("binary", "ternary") else s.bit_length() - 1
+    if rounded and drop and s & (s - 1):
         raise BadInput(f"products are rounded by dropping bits, so s must be a power of two, not {s}")
-    drop = s.bit_length() - 1
     product = Register(p + 1, "saturate_symmetric", rounding=rounding, drop=drop) if rounded else None
     register = Register(62 if more is None else p + 1 + more, overflow)
     return SumOfProducts(Exact(rounding), product=product, sum=(Stage(register),))
@@ -98,7 +100,7 @@ def closure_table(
             found[p, s, table, name] = (
                 decide(table, symmetric(p, s), weights, inputs=inputs)
                 if name == "once"
-                else decide_by_closure(datapath(name, p, s), p, s, table, weights, inputs=inputs, limit=limit)
+                else decide_by_closure(datapath(name, p, s, weights), p, s, table, weights, inputs=inputs, limit=limit)
             )
         return found[p, s, table, name]
 
@@ -144,7 +146,8 @@ def main() -> None:
             [(chosen.p, s)], chosen.activations, chosen.datapaths, chosen.inputs, chosen.weights, chosen.limit
         )
         points = (2 ** (chosen.p + 1) - 1) ** chosen.inputs
-        print(f"\np={chosen.p}, s={s}, d={chosen.inputs}: {2 ** (chosen.p + 1) - 1}^{points} functions\n")
+        weights = f", weights {chosen.weights}" if chosen.weights != "full" else ""
+        print(f"\np={chosen.p}, s={s}, d={chosen.inputs}: {2 ** (chosen.p + 1) - 1}^{points} functions{weights}\n")
         print(as_markdown(rows[chosen.p, s]))
 
 

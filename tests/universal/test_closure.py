@@ -195,8 +195,8 @@ def test_a_datapath_that_cannot_carry_the_format_says_so():
 
 def test_the_tables_of_the_page_are_what_is_computed():
     page = (Path(fq.__file__).parent / "universal" / "README.md").read_text()
-    for s in (1, 2):
-        assert as_markdown(closure_table([(1, s)])[1, s]) in page
+    for s, weights in product((1, 2), ("full", "binary")):
+        assert as_markdown(closure_table([(1, s)], weights=weights)[1, s]) in page
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -152,3 +152,12 @@ def test_any_datapath_computes_what_is_reached_and_nothing_that_is_excluded(seed
         )
         found = outputs(Network(setting, tuple(table), layers), result.machine)
         assert all(result.reaches(function) is not False for function in found.tolist())
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 30_000, 1_000_000])
+def test_three_bits_are_left_open_where_the_limit_ends_it(limit):
+    result = decide_by_closure(datapath("every step", 2, 2, "binary"), 2, 2, "identity", "binary", limit=limit)
+    assert result.universal is None
+    assert "limit" in result.reason
+    assert result.layers[0] == 14
+    assert sum(result.layers) >= result.reached >= 14
