@@ -107,7 +107,7 @@ class ClosureVerdict:
         Raises
         ------
         BadInput
-            For a function that was not reached.
+            For a function that was not reached, or only as an integer combination of terms that was not listed.
         """
         row = self._row(target)
         for number, layer in enumerate(self._listing.layers):
@@ -178,11 +178,11 @@ def decide_by_closure(
     layer's functions are those of an earlier one, nothing new can come: the listing is complete, and what is not in it,
     no network of any width and depth computes.
 
-    Registers too wide for their contents to be listed are followed in a window around zero. What is found there counts.
-    That nothing else can be found is then known where sums are whole and either wrap or may never overflow (integer
-    combinations of the terms, worked out modulo a power of two or a determinant), or where terms have one sign; elsewhere
-    the answer is None. A register that saturates after billions of terms is such a case: networks of that width could
-    use it. Sums that are rounded once are what `decide` is for.
+    Registers too wide for their contents to be listed are followed in a window around zero. What is found there counts. Where
+    sums are whole, the integer combinations of the terms are worked out as well, modulo a power of two or a determinant,
+    and how many terms they take: if the register has room for so many, or wraps, they are what the layer computes, and
+    they settle what no list could. Elsewhere a wide register may leave the answer None: one that saturates after
+    billions of terms, for instance, where networks of that width could use its end.
 
     Without a zero weight a neuron reads *every* neuron of the layer before: the neurons of a layer share their terms and
     differ in signs and biases. Two listings then close in on the answer. One lets every neuron choose its terms; what it
@@ -216,7 +216,7 @@ def decide_by_closure(
     -------
     ClosureVerdict
         ``universal`` True (all functions reached), False (the listing is complete; ``missing`` is not in it) or None;
-        ``network(f)`` gives a network for a function that was reached, to be run on ``machine``.
+        ``network(f)`` gives a network for a function that was reached one by one, to be run on ``machine``.
 
     Raises
     ------
@@ -245,7 +245,8 @@ def decide_by_closure(
     setting, table, name = _question(p, s, activation, weights, bias, inputs, rounding, limit, parameters)
     arithmetic = Arithmetic(datapath, setting, len(setting.codes) ** inputs)
     codes, budget = np.array(table, np.int64) + setting.largest, Budget(limit)
-    setup = Setup(arithmetic, codes, inputs, progress)
+    wider = arithmetic if all(level.whole for level in arithmetic.levels) else Arithmetic(datapath, setting, 1)
+    setup = Setup(arithmetic, wider, codes, inputs, progress)
     if setting.has_zero:
         listing = bound = every_neuron_free(setup, budget)
     else:
@@ -294,11 +295,11 @@ def _verdict(
 
 def _reason(universal: bool | None, listing: Listing, bound: Listing, every: int) -> str:
     depth, size = len(listing.counts()) - 1, listing.size
+    how = " (some as integer combinations of terms, and not one by one)" if listing.sums else ""
     if universal:
-        how = " (as integer combinations modulo a power of two, not one by one)" if listing.proved else ""
         return f"every function was reached, with at most {depth} hidden layers{how}"
     if listing.complete:
-        return f"the listing is complete, and more than {depth} hidden layers bring nothing new"
+        return f"the listing is complete, and more than {depth} hidden layers bring nothing new{how}"
     if universal is False:
         return (
             f"even neurons that could choose their terms freely compute no more than {bound.size} of {every} functions; "

@@ -118,7 +118,8 @@ class Arithmetic:
         setting = self.setting
         fitting = (int(MOST_STATES ** (1 / points)) - 1) // 2
         needed = setting.largest * setting.s + 1
-        return min(WINDOW * setting.largest * (setting.s + setting.largest), max(fitting, needed))
+        largest = max(setting.largest, *map(abs, self.weight_operands))
+        return min(WINDOW * setting.largest * (setting.s + largest), max(fitting, needed))
 
     @property
     def all_biases(self) -> bool:
@@ -126,14 +127,21 @@ class Arithmetic:
         return self._bias_codes[1]
 
     @property
-    def clamps(self) -> bool:
-        """Whether contents outside of the window of a wide register, and a little inside, all have the codes ±M."""
+    def ends_clamp(self) -> bool:
+        """Whether contents outside of the window of a wide register all have the codes ±M: scaling is monotone."""
         scaler, saturating = self.datapath.scaler, (Overflow.saturate, Overflow.saturate_symmetric)
         if not isinstance(scaler, Exact | Shift | Multiplier) or scaler.overflow not in saturating:
             return False
+        codes = self.ways_out[0][0]
+        return bool(codes[0] == 0 and codes[-1] == 2 * self.setting.largest) and self.bound.bias == "first"
+
+    @property
+    def clamps(self) -> bool:
+        """Whether contents outside of the window, and a little inside, all have the codes ±M."""
         codes, inside = self.ways_out[0][0], self.setting.largest * self._largest_product * 2
-        ends = (codes[: inside + 1] == 0).all() and (codes[-inside - 1 :] == 2 * self.setting.largest).all()
-        return bool(ends) and self.bound.bias == "first"
+        return self.ends_clamp and bool(
+            (codes[: inside + 1] == 0).all() and (codes[-inside - 1 :] == 2 * self.setting.largest).all()
+        )
 
     @property
     def stays(self) -> bool:

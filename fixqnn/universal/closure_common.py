@@ -56,7 +56,7 @@ class Offer:
         return {row.tobytes() for row in self.functions} <= {row.tobytes() for row in other.functions}
 
     def neurons(self, functions: Sequence[int]) -> list[Neuron]:
-        """For each of these functions the numbers of the weights, letter by letter, and the number of the bias."""
+        """For each of these functions the numbers of the weights, letter by letter, and the bias in units of 1/s²."""
         return self._search.neurons(self.word, self.functions[list(functions)])
 
 
@@ -222,7 +222,7 @@ class _Words:
         if bias < 0:
             start = self.start_numbers[self.start.tolist().index(state)]
             bias = self.layer.arithmetic.starts[start][1]
-        return weights[::-1], bias
+        return weights[::-1], self.layer.arithmetic.biases[bias]
 
 
 def _bits(places: np.ndarray) -> int:

@@ -9,13 +9,14 @@ import numpy as np
 
 from fixqnn.universal.closure_arithmetic import Arithmetic
 from fixqnn.universal.closure_common import Offer, offers
-from fixqnn.universal.closure_lattice import lattice_functions, sufficient
+from fixqnn.universal.closure_lattice import combinations, sufficient
 from fixqnn.universal.closure_search import Budget, Layer, Rows, first_layer, next_layer, set_terms
 from fixqnn.universal.constructions.layers import grid
 
 __all__ = ["LEAST", "Listing", "Progress", "Setup", "every_neuron_free", "terms_in_common"]
 
 LEAST = 1000
+ENOUGH = 2_000_000  # additions that look for networks where it is known which functions have one
 
 Progress = Callable[[int, int], None]
 
@@ -28,6 +29,9 @@ class Setup:
     ----------
     arithmetic : Arithmetic
         Of the datapath.
+    wider : Arithmetic
+        The same, but a wide register is followed further: for the layer that reads the inputs, whose sums are short, and for
+        terms in common, where no states but those that are met need room.
     table : ndarray of int
         The activation: a code + M for every code + M.
     inputs : int
@@ -37,6 +41,7 @@ class Setup:
     """
 
     arithmetic: Arithmetic
+    wider: Arithmetic
     table: np.ndarray
     inputs: int
     progress: Progress | None
@@ -77,8 +82,8 @@ class Listing:
         Per layer what it reads, where neurons share their terms; None for the inputs, and where each has its own.
     complete : bool
         Whether nothing else is reached by any network.
-    proved : bool
-        Whether every function is reached, by a lattice and not one by one.
+    sums : bool
+        Whether some functions are reached as integer combinations of terms, and no network for them is listed.
     cut : bool
         Whether a limit ended it.
     """
@@ -87,13 +92,13 @@ class Listing:
     layers: list[Layer] = field(default_factory=list)
     offers: list[Offer | None] = field(default_factory=list)
     complete: bool = False
-    proved: bool = False
+    sums: bool = False
     cut: bool = False
 
     @property
     def size(self) -> int:
         """How many functions are known to be reached."""
-        return self.reached.total if self.proved else self.reached.size
+        return self.reached.size
 
     def counts(self) -> tuple[int, ...]:
         """How many functions the output layers behind 0, 1, 2 … hidden layers hold."""
@@ -108,13 +113,13 @@ class Listing:
 
     def has(self, row: np.ndarray) -> bool:
         """Whether a function is known to be reached."""
-        return self.proved or self.reached.has(row)
+        return self.reached.has(row)
 
 
 def every_neuron_free(setup: Setup, budget: Budget) -> Listing:
     """List layers whose neurons choose their terms freely, as a zero among the weights allows; else an upper bound."""
     listing = Listing(setup.rows())
-    first = Layer(setup.arithmetic, setup.points, 1)
+    first = Layer(setup.wider, setup.points, 1)
     points = grid(setup.arithmetic.setting, setup.inputs)
     listing.layers.append(first)
     listing.offers.append(None)
@@ -162,7 +167,7 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
             layer = free.layers[1]
             listing.layers.append(layer)
             _note(setup, listing, layer.functions.array)
-            listing.proved = free.proved and len(free.layers) == 2
+            listing.sums = layer.functions.size > layer.listed
         else:
             layer = _read(setup, listing, offer.functions, budget)
         listing.offers.append(offer)
@@ -170,7 +175,7 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
         if listing.size < most:
             share = Budget(budget.left // 2)
             budget.left -= share.left
-            found, all_found = offers(setup.arithmetic, offer, setup.table, share)
+            found, all_found = offers(setup.wider, offer, setup.table, share)
             budget.left += max(share.left, 0)
             listing.complete &= all_found
             waiting = sorted([*waiting, *found], key=lambda offer: -len(offer.functions))
@@ -197,18 +202,21 @@ def _read(setup: Setup, listing: Listing, functions: np.ndarray, budget: Budget)
     layer = Layer(arithmetic, setup.points, 1 + len(listing.layers))
     listing.layers.append(layer)
     set_terms(layer, functions.astype(np.int64) - arithmetic.setting.largest)
-    bound = lattice_functions(arithmetic, layer.terms)
-    most = setup.functions if bound is None else bound.size
+    sums = combinations(arithmetic, layer.terms)
+    most = sums.functions.size if sums is not None and sums.no_others else setup.functions
 
     def news(functions: np.ndarray) -> bool:
         _note(setup, listing, functions)
         return listing.reached.size == setup.functions or layer.functions.size == most
 
-    share = Budget(budget.left // 2)
+    known = sums is not None and sums.reached
+    share = Budget(min(budget.left // 2, ENOUGH) if known else budget.left // 2)
     budget.left -= share.left
     next_layer(layer, sufficient(arithmetic, layer.terms), share, news)
     budget.left += max(share.left, 0)
-    # what wraps reaches every combination of these terms, whether or not others were missed in earlier layers
-    listing.proved |= arithmetic.wraps and bound is not None and bound.size == setup.functions > layer.functions.size
+    if known and layer.functions.size < sums.functions.size:
+        layer.functions.add(sums.functions.array)
+        _note(setup, listing, sums.functions.array)
+        listing.sums = True
     layer.complete |= layer.functions.size == most
     return layer

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from fixqnn.errors import BadInput
 from fixqnn.universal.closure_common import Offer
 from fixqnn.universal.closure_listing import Listing
 from fixqnn.universal.closure_search import Layer
@@ -69,17 +70,13 @@ def _in_blocks(
 
 def _in_common(layer: Layer, offer: Offer, row: np.ndarray, setting: Setting) -> tuple[list[int], list[networks.Layer]]:
     """Which functions the first hidden layer has, and the layers behind it from the last on, where none is zero."""
-    biases, weight_codes = layer.arithmetic.biases, np.array(setting.weight_codes)
+    weight_codes = np.array(setting.weight_codes)
     word, bias = _word(layer, _find(layer, row))
     wanted, weights = zip(*word, strict=True)
-    made = [networks.Layer(weight_codes[[weights]], np.array([biases[bias]]))]
+    made = [networks.Layer(weight_codes[[weights]], np.array([layer.arithmetic.biases[bias]]))]
     while offer.below is not None:
-        neurons = offer.neurons(wanted)
-        made.append(
-            networks.Layer(
-                weight_codes[[weights for weights, _ in neurons]], np.array([biases[bias] for _, bias in neurons])
-            )
-        )
+        weights, biases = zip(*offer.neurons(wanted), strict=True)
+        made.append(networks.Layer(weight_codes[list(weights)], np.array(biases)))
         wanted, offer = offer.word, offer.below
     return list(wanted), made
 
@@ -96,6 +93,11 @@ def _first_with(functions: np.ndarray) -> list[int]:
 
 def _word(layer: Layer, function: int) -> tuple[list[tuple[int, int]], int]:
     """The terms, as (function of the layer before, weight), in order, and the bias of a function."""
+    if function >= layer.listed:
+        raise BadInput(
+            "the function is an integer combination of terms that the closure did not list one by one, and has no network "
+            "here; for sums that are rounded once, build makes one"
+        )
     for history in (layer.parents, layer.letters, layer.sources):
         history[:] = [np.concatenate(history)]
     (parents,), (letters,) = layer.parents, layer.letters

@@ -143,6 +143,11 @@ class Layer:
         self._window_matters = number > 1 or not (arithmetic.clamps and arithmetic.stays)
         self.complete = arithmetic.all_biases or not self._window_matters
 
+    @property
+    def listed(self) -> int:
+        """How many of the functions, the first ones, come with a sum that makes them."""
+        return sum(map(len, self.sources))
+
     def start(self) -> np.ndarray:
         """Put in the contents before the first term; their numbers."""
         levels, rows = self.arithmetic.levels, []
