@@ -77,11 +77,7 @@ def combinations(arithmetic: Arithmetic, terms: np.ndarray) -> Combinations | No
         pattern = np.empty((len(group), len(silent)), np.uint16)
         pattern[:, ~silent], pattern[:, silent] = masks[(group + bias) % lattice.step], _mask_of(arithmetic, bias, ends)
         patterns.add(pattern)
-    for pattern in patterns.array:
-        choices = [[k for k in range(codes) if mask >> k & 1] for mask in pattern]
-        found.add(_product(choices)[:, where.reshape(-1)])
-        if found.size == found.total:
-            break
+    found.add(_choices(patterns.array, codes)[:, where.reshape(-1)])
     largest = int(np.abs(classes).max(initial=0))
     return Combinations(
         found,
@@ -144,9 +140,20 @@ def _mask_of(arithmetic: Arithmetic, content: int, ends: tuple[int, int]) -> int
     return 1 << code if code >= 0 else 0
 
 
-def _product(choices: list[list[int]]) -> np.ndarray:
-    """All rows with one of its choices at every place."""
-    return np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, len(choices)).astype(np.uint16)
+def _choices(patterns: np.ndarray, codes: int) -> np.ndarray:
+    """All rows with, at every place, one of the codes whose bit is set in some pattern there."""
+    rows = patterns.astype(np.int64)
+    for place in range(rows.shape[1]):
+        parts = []
+        for code in range(codes):
+            chosen = rows[(rows[:, place] >> code & 1) == 1]
+            chosen[:, place] = code
+            parts.append(chosen)
+        rows = np.concatenate(parts)
+        # a mask takes `codes` bits, and so many inputs as a closure has fit a word
+        _, first = np.unique(rows @ (np.int64(1) << codes * np.arange(rows.shape[1])), return_index=True)
+        rows = rows[first]
+    return rows.astype(np.uint16)
 
 
 @dataclass(frozen=True)
