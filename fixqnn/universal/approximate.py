@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,18 @@ class Approximation:
     target : ndarray of int
         The function's values, rounded once to codes, shape (2M+1,) * d.
     clipped : int
-        Grid points at which the function is beyond ±q_max = ±M/s, so that the code saturates; no bound holds there.
+        Grid points of the domain at which the function is beyond ±q_max = ±M/s, so that the code saturates; no bound holds
+        there.
     bound : Fraction
-        1/(2s): no grid point that is not clipped is further from the function than this, and no network of this format
-        does better for every function.
+        1/(2s): no grid point of the domain that is not clipped is further from the function than this, and no network of
+        this format does better for every function.
     largest_error : Fraction
-        The largest distance found, over all grid points that are not clipped: exact for functions of fractions.
+        The largest distance found, over all grid points of the domain that are not clipped: exact for functions of fractions.
     where : tuple of int
         Input codes of the point with the largest distance.
+    radius : Fraction
+        How far a coordinate of the domain may be from the grid point that stands for it: 1/(2s), or more if the domain
+        ends between two grid points.
     """
 
     graph: Graph
@@ -51,9 +56,10 @@ class Approximation:
     bound: Fraction
     largest_error: Fraction
     where: tuple[int, ...]
+    radius: Fraction
 
     def bound_between(self, modulus: Callable[[Fraction], Any]) -> Fraction:
-        """Bound the error off the grid: 1/(2s) + ω(1/(2s)), for points of [−q_max, q_max]^d rounded to the grid first.
+        """Bound the error off the grid: 1/(2s) + ω(radius), for points of the domain rounded to the grid first.
 
         `modulus` is the function's modulus of continuity in the largest coordinate: |f(x) − f(y)| ≤ ω(max |xᵢ − yᵢ|).
         It holds where |f| ≤ q_max.
@@ -63,7 +69,7 @@ class Approximation:
         >>> approximation.bound_between(lambda distance: distance)  # |x| has slope 1
         Fraction(1, 2)
         """
-        return self.bound + rational(modulus(self.bound), "modulus")
+        return self.bound + rational(modulus(self.radius), "modulus")
 
     def __str__(self) -> str:
         note = self.graph.notes["y"]
@@ -77,7 +83,7 @@ class Approximation:
 def approximate(
     function: Callable[..., Any],
     values: Format,
-    inputs: int = 1,
+    domain: int | Sequence[Any] = 1,
     *,
     activation: Any = "relu",
     weights: str = "full",
@@ -96,12 +102,14 @@ def approximate(
     Parameters
     ----------
     function : callable
-        With `exact`, it is called with `inputs` Fractions and gives a Fraction, an int or a float, taken at its exact binary
-        value. Without, it is called once with `inputs` float64 arrays of grid points and gives an array.
+        With `exact`, it is called with d Fractions and gives a Fraction, an int or a float, taken at its exact binary
+        value. Without, it is called once with d float64 arrays of grid points and gives an array.
     values : Format
         ``fq.symmetric(p, s)``.
-    inputs : int
-        d.
+    domain : int or sequence of pairs
+        The number d of inputs, for functions on all values; or where the function is wanted: (low, high) for each input, or
+        one such pair. It is asked at grid points of the domain only. Elsewhere the network gives what it gives at the
+        nearest of these.
     activation, weights, bias, rounding, **build_arguments
         As for `build`.
     exact : bool
@@ -117,31 +125,36 @@ def approximate(
     Raises
     ------
     BadInput
-        For values that are no finite numbers, with the grid point; more than 2^22 grid points; and as `build`.
+        For values that are no finite numbers, with the grid point; a domain beyond the values, or without a grid point; more
+        than 2^22 grid points; and as `build`.
 
     Examples
     --------
     >>> import fixqnn as fq
     >>> print(approximate(lambda x: x * x / 2, fq.symmetric(2, 2), weights="ternary", bias="wide").largest_error)
     1/8
+    >>> approximate(lambda x: 1 / x, fq.symmetric(3, 4), domain=(0.6, 1.75)).target.tolist()
+    [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 3, 3, 2]
     """
     setting = Setting.of(values, weights, bias, rounding)
     side = 2 * setting.largest + 1
-    if not isinstance(inputs, int) or inputs < 1 or side**inputs > MOST_POINTS:
-        raise BadInput(
-            f"inputs must be at least 1, with at most {MOST_POINTS} grid points, not {inputs!r} ({side} per input)"
-        )
-    points = grid(setting, inputs)
-    reals = _reals(function, setting, points, exact)
+    ends, radius = _domain(domain, setting)
+    points = grid(setting, len(ends))
+    lows, highs = np.array(ends).T
+    inner = np.clip(points, lows, highs)
+    within = (inner == points).all(axis=1)
+    reals = _reals(function, setting, points[within], exact)
     s, m = setting.s, setting.largest
     codes = np.array([round_quotient(v.numerator * s, v.denominator, setting.rounding) for v in reals], object)
-    target = np.clip(codes, -m, m).astype(np.int64)
+    known = np.clip(codes, -m, m).astype(np.int64)
     inside = [abs(v) * s <= m for v in reals]
     errors = [
-        abs(Fraction(int(k), s) - v) if ok else Fraction(-1) for k, v, ok in zip(target, reals, inside, strict=True)
+        abs(Fraction(int(k), s) - v) if ok else Fraction(-1) for k, v, ok in zip(known, reals, inside, strict=True)
     ]
     worst = max(range(len(errors)), key=errors.__getitem__)
-    shaped = target.reshape((side,) * inputs)
+    shaped = np.empty((side,) * len(ends), np.int64)
+    shaped[tuple(points[within].T + m)] = known
+    shaped = shaped[tuple(inner.T + m)].reshape(shaped.shape)
     graph = build(shaped, activation, values, weights, bias, rounding, **build_arguments)
     wrong = verify(graph, shaped)
     if wrong is not None:
@@ -152,8 +165,40 @@ def approximate(
         inside.count(False),
         Fraction(1, 2 * s),
         max(errors[worst], Fraction(0)),
-        tuple(points[worst].tolist()),
+        tuple(points[within][worst].tolist()),
+        radius,
     )
+
+
+def _domain(domain: Any, setting: Setting) -> tuple[list[tuple[int, int]], Fraction]:
+    """The first and last code of every input, and how far a point of the domain may be from these and what lies between."""
+    s, m = setting.s, setting.largest
+    if isinstance(domain, int) and not isinstance(domain, bool):
+        pairs = [(Fraction(-m, s), Fraction(m, s))] * domain
+    else:
+        pairs = _pairs(domain)
+    if not pairs or (2 * m + 1) ** len(pairs) > MOST_POINTS:
+        raise BadInput(
+            f"there must be at least 1 input, with at most {MOST_POINTS} grid points, not {len(pairs)} "
+            f"({2 * m + 1} points each)"
+        )
+    ends, radius = [], Fraction(1, 2 * s)
+    for low, high in pairs:
+        first, last = ceil(low * s), floor(high * s)
+        if not -m <= first <= last <= m:
+            raise BadInput(f"the domain ({low}, {high}) must hold one of the values k/{s} and stay within ±{m}/{s}")
+        ends.append((first, last))
+        radius = max(radius, Fraction(first, s) - low, high - Fraction(last, s))
+    return ends, radius
+
+
+def _pairs(domain: Any) -> list[tuple[Fraction, Fraction]]:
+    words = f"domain must be a number of inputs, a pair (low, high), or such a pair for each input, not {domain!r}"
+    try:
+        sides = [domain] if not np.ndim(domain[0]) else list(domain)
+        return [(rational(low, "low end"), rational(high, "high end")) for low, high in sides]
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise BadInput(words) from None
 
 
 def _reals(function: Callable[..., Any], setting: Setting, points: np.ndarray, exact: bool) -> list[Fraction]:

@@ -56,8 +56,26 @@ def test_between_grid_points_the_modulus_of_continuity_joins_the_bound():
         assert abs(found.target[nearest + 3] / 2 - abs(x)) <= float(bound)
 
 
+def test_a_function_is_asked_on_its_domain_only():
+    asked = []
+
+    def function(x, y):
+        asked.append((x, y))
+        return 1 / x - y
+
+    found = approximate(function, fq.symmetric(2, 2), [(0.6, 1.5), (-1, 0)], activation="gelu")
+    assert set(asked) == {(Fraction(i, 2), Fraction(j, 2)) for i in (2, 3) for j in (-2, -1, 0)}
+    for i, j in np.ndindex(7, 7):
+        x, y = Fraction(min(max(i - 3, 2), 3), 2), Fraction(min(max(j - 3, -2), 0), 2)
+        code = min(max(math.floor((1 / x - y) * 2 + Fraction(1, 2)), -3), 3)
+        assert found.target[i, j] == code
+    assert found.clipped == 2  # 1 + 1 and 2/3 + 1 are beyond 3/2
+    assert found.radius == Fraction(2, 2) - Fraction(0.6)
+    assert found.largest_error <= found.bound
+
+
 @pytest.mark.parametrize(
-    ("function", "inputs", "exact", "words"),
+    ("function", "domain", "exact", "words"),
     [
         (lambda x: float("nan") if x else 0, 1, True, r"the function at \(-1\)"),
         (lambda x: "one", 1, True, "the function at"),
@@ -65,9 +83,15 @@ def test_between_grid_points_the_modulus_of_continuity_joins_the_bound():
         (3, 1, True, "callable with 1 numbers"),
         (lambda x: x[:-1], 1, False, "one number per point"),
         (lambda *x: 0, 0, True, "at least 1"),
+        (lambda x: x, (-2, 1), True, r"the domain \(-2, 1\) must hold"),
+        (lambda x: x, (0.25, 0.75), True, "must hold one of the values k/1"),
+        (lambda x: x, [(0, 1, 1)], True, "a pair"),
+        (lambda x: x, "01", True, "a pair"),
+        (lambda x: x, (), True, "a pair"),
+        (lambda x: x, True, True, "a number of inputs"),
         (lambda *x: 0, 40, True, "at most"),
     ],
 )
-def test_odd_functions_are_refused_with_the_point(function, inputs, exact, words):
+def test_odd_functions_are_refused_with_the_point(function, domain, exact, words):
     with pytest.raises(BadInput, match=words):
-        approximate(function, fq.symmetric(1, 1), inputs, exact=exact)
+        approximate(function, fq.symmetric(1, 1), domain, exact=exact)
