@@ -125,7 +125,7 @@ def every_neuron_free(setup: Setup, budget: Budget) -> Listing:
     listing.offers.append(None)
     _note(setup, listing, first_layer(first, points.T))
     hidden, repeated = [setup.hidden(first)], False
-    while hidden[-1].size and not repeated and _wanted(listing, budget):
+    while hidden[-1].size and not repeated and listing.size < setup.functions and budget.left >= LEAST:
         layer = _read(setup, listing, hidden[-1].array, budget)
         listing.offers.append(None)
         hidden.append(setup.hidden(layer))
@@ -182,10 +182,6 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
     listing.cut = budget.left < LEAST or any(layer.cut for layer in listing.layers)
     listing.complete |= listing.size == most and (free.complete or most == setup.functions)
     return listing
-
-
-def _wanted(listing: Listing, budget: Budget) -> bool:
-    return listing.size < listing.reached.total and budget.left >= LEAST
 
 
 def _note(setup: Setup, listing: Listing, functions: np.ndarray) -> None:
