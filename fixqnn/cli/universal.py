@@ -110,6 +110,8 @@ def _verdict(activation: Any, p: Any, s: Any, asked: tuple[Any, ...], check: boo
 def _map(activation: Any, p: Any, s: Any, asked: tuple[Any, ...], out: Path | None, as_json: bool) -> None:
     from fixqnn.universal import map_formats
 
+    if out is not None and not out.parent.is_dir():  # said before the work
+        raise BadInput(f"cannot write {out}: there is no folder {out.parent}")
     with bar("deciding formats") as progress:
         found = map_formats(activation, p, s, *asked, progress=progress)
     if out is not None:

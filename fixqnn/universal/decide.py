@@ -8,6 +8,7 @@ exhaustive closures of all functions that tiny networks compute (``tests/univers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from math import gcd
 from types import MappingProxyType
 from typing import Any
@@ -123,13 +124,14 @@ def covers(setting: Setting, step: int) -> bool:
     return step > 0 and (2 * setting.largest - 2) * (step - setting.s) <= setting.s - (not generous)
 
 
-def offsets(setting: Setting, code: int, gamma: int, step: int) -> list[int]:
+def offsets(setting: Setting, code: int, gamma: int, step: int) -> Sequence[int]:
     """All residues modulo `step` that sums of the last layer can have; `code` is any code of the table.
 
     A sum is Σ wᵢTᵢ + b, all Tᵢ ≡ code modulo g, so its residue is that of a multiple of ω·code plus a bias.
+    There may be as many as `step`.
 
     >>> offsets(Setting(2, 4), 2, 1, 6), offsets(Setting(2, 4, bias="fine"), 2, 1, 6)
-    ([0, 2, 4], [0, 1, 2, 3, 4, 5])
+    (range(0, 6, 2), range(0, 6))
     """
     if step == 0:
         raise BadInput("a constant table has no step")
@@ -137,7 +139,7 @@ def offsets(setting: Setting, code: int, gamma: int, step: int) -> list[int]:
         unit = gcd(setting.weight_unit * gamma, step)
         shifts = {setting.s * b % unit for b in setting.codes}
         return sorted({start + shift for shift in shifts for start in range(0, step, unit)})
-    return list(range(0, step, gcd(setting.weight_unit * code, setting.bias_unit, step)))
+    return range(0, step, gcd(setting.weight_unit * code, setting.bias_unit, step))
 
 
 def decide_setting(name: str, setting: Setting, inputs: int, table: tuple[int, ...]) -> Verdict:
@@ -201,13 +203,14 @@ def _inequality(setting: Setting, step: int) -> str:
 def _missed_cells(setting: Setting, table: Sequence[int], step: int) -> MissedCells:
     cells = [setting.cell(k) for k in setting.codes[1:-1]]
     first, last = cells[0][0], cells[-1][1]
-    found = np.array(offsets(setting, table[0], value_gcd(table), step), np.int64)
+    found = list(islice(offsets(setting, table[0], value_gcd(table), step), MOST_OFFSETS + 1))
     listed: tuple[tuple[int, int], ...] = ()
     if len(found) <= MOST_OFFSETS and len(found) * len(cells) <= MOST_VISITS:
-        low, high = (np.array(ends, np.int64) for ends in zip(*cells, strict=True))
-        missed = low + (found[:, None] - low) % step > high
+        kind = np.int64 if 4 * max(-first, last, step) < 2**62 else object
+        low, high = (np.array(ends, kind) for ends in zip(*cells, strict=True))
+        missed = low + (np.array(found, kind)[:, None] - low) % step > high
         codes = missed.argmax(axis=1) - setting.largest + 1
-        listed = tuple(zip(found.tolist(), codes.tolist(), strict=True))
+        listed = tuple(zip(found, codes.tolist(), strict=True))
     return MissedCells(step, listed, first, last)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fixqnn.errors import BadInput
+from fixqnn.errors import BadFile, BadInput, FormatError
+from fixqnn.rationals import whole
 from fixqnn.universal.decide import check_inputs, decide_setting
 from fixqnn.universal.grid import Setting
 from fixqnn.universal.table import resolve_table
@@ -146,13 +147,24 @@ class FormatMap:
         return figure
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture; the ending of `path` (.png, .svg, .pdf) says how."""
+        """Write the picture; the ending of `path` (.png, .svg, .pdf) says how.
+
+        Raises
+        ------
+        BadInput
+            For another ending.
+        BadFile
+            Where the file cannot be written.
+        """
         path = Path(path)
         figure = self.figure()
         kinds = figure.canvas.get_supported_filetypes()
         if path.suffix[1:].lower() not in kinds:
             raise BadInput(f"{path} must end in one of {', '.join('.' + kind for kind in sorted(kinds))}")
-        figure.savefig(path, dpi=160)
+        try:
+            figure.savefig(path, dpi=160)
+        except OSError as problem:
+            raise BadFile(f"cannot write {path}: {problem.strerror or problem}") from None
         return path
 
 
@@ -220,7 +232,11 @@ def map_formats(
 
 
 def _axis(values: Any, name: str) -> tuple[int, ...]:
-    found = tuple(dict.fromkeys(values)) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    try:
+        found = tuple(dict.fromkeys(whole(value, name) for value in (values if several else (values,))))
+    except FormatError as problem:
+        raise BadInput(str(problem)) from None
     if not found:
         raise BadInput(f"a map needs at least one {name}")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.universal.affine import Affine, find_affine
 from fixqnn.universal.decide import DERIVED, offsets
-from fixqnn.universal.grid import Bias, Setting, difference_gcd, value_gcd
+from fixqnn.universal.grid import Bias, Setting, check_sums, difference_gcd, value_gcd
 from fixqnn.universal.rows import Rows
 from fixqnn.universal.second_layer import second_layer
 from fixqnn.universal.separation import Pair, equal_pair, first_layer, form_sums, points
@@ -22,6 +22,7 @@ from fixqnn.universal.verdict import BlindPair, Certificate, ConstantTable, Miss
 
 __all__ = ["FunctionVerdict", "as_target", "decide_function"]
 
+MOST_OFFSETS = 2**20  # of last sums that are tried
 MOST_SUMS = 2 * 10**7  # inputs times neurons of the first layer, before the bias
 
 
@@ -62,9 +63,12 @@ class FunctionVerdict:
         return f"<FunctionVerdict {self.activation} {self.setting}: {self.representable}, {self.reason}>"
 
     def __str__(self) -> str:
+        setting = self.setting
         answer = {True: "YES, some network", False: "NO, no network", None: "UNDECIDED"}[self.representable]
         lines = [
-            f"{self.activation}, {self.setting}, this function of {self.inputs} inputs: {answer}",
+            f"{self.activation} on k/{setting.s}, |k| ≤ {setting.largest} (p={setting.p}, s={setting.s}), "
+            f"this function of {self.inputs} input{'s' if self.inputs > 1 else ''}: {answer}",
+            f"  weights {setting.weights}, biases {setting.bias}, ties {setting.rounding}",
             f"  {self.reason}",
             f"  theorem: {self.theorem}",
         ]
@@ -116,6 +120,7 @@ def decide_function(
     True
     """
     setting = Setting.of(values, weights, bias, rounding)
+    check_sums(setting)
     name, table = resolve_table(activation, setting, parameters)
     codes = as_target(target, setting)
     answer, reason, theorem, certificate = _settle(setting, table, codes)
@@ -134,6 +139,8 @@ def as_target(target: Any, setting: Setting) -> np.ndarray:
     except ValueError as problem:
         raise BadInput(f"the function's codes must be an array of integers: {problem}") from None
     side = 2 * setting.largest + 1
+    if codes.ndim == 0:
+        raise BadInput(f"a function is a table of codes, {side} for one input, not the single value {target!r}")
     if codes.dtype.kind not in "iu":
         raise BadInput(f"the function's codes must be integers, not {codes.dtype}")
     inputs = codes.ndim
@@ -143,7 +150,7 @@ def as_target(target: Any, setting: Setting) -> np.ndarray:
         raise BadInput(
             f"a function of d inputs has {side}**d codes for p={setting.p}, or d axes of {side}, not shape {codes.shape}"
         )
-    beyond = codes[np.abs(codes.astype(np.int64)) > setting.largest]
+    beyond = codes[(codes > setting.largest) | (codes < -setting.largest)]
     if beyond.size:
         raise BadInput(f"the function's codes must be between ±{setting.largest}, not {beyond.flat[0]}")
     return codes.astype(np.int64).reshape((side,) * inputs)
@@ -165,6 +172,8 @@ def _settle(setting: Setting, table: tuple[int, ...], target: np.ndarray) -> tup
         )
     step = setting.weight_unit * g
     found, missed = _offset(setting, table, image, step)
+    if found is None and missed is None:
+        return None, f"more than {MOST_OFFSETS} offsets of the last sums miss a code of the function", theorem, None
     if found is None:
         reason = f"last sums {step} units of 1/s² apart, with any offset, miss a code that the function takes"
         span = setting.cell(1 - setting.largest)[0], setting.cell(setting.largest - 1)[1]
@@ -194,16 +203,16 @@ def _unless_affine(affine: Any, reason: str, theorem: str, certificate: Any) -> 
 
 def _offset(
     setting: Setting, table: Sequence[int], image: Sequence[int], step: int
-) -> tuple[int | None, tuple[tuple[int, int], ...]]:
-    """Find an offset that reaches all codes of the image; if none does, what each misses."""
+) -> tuple[int | None, tuple[tuple[int, int], ...] | None]:
+    """Find an offset that reaches all codes of the image; if none does, what each misses; None: too many to try."""
     cells = [(k, *setting.cell(k)) for k in image if abs(k) < setting.largest]
     missed = []
-    for theta in offsets(setting, table[0], value_gcd(table), step):
+    for theta in islice(offsets(setting, table[0], value_gcd(table), step), MOST_OFFSETS + 1):
         miss = next((k for k, low, high in cells if low + (theta - low) % step > high), None)
         if miss is None:
             return theta, ()
         missed.append((theta, miss))
-    return None, tuple(missed)
+    return None, tuple(missed) if len(missed) <= MOST_OFFSETS else None
 
 
 def _blind_pair(setting: Setting, table: tuple[int, ...], target: np.ndarray) -> tuple[bool, Pair | None]:

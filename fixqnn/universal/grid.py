@@ -8,7 +8,7 @@ changes verdicts in boundary cases, and the range of biases are parameters here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -21,7 +21,7 @@ from fixqnn.format import Format, symmetric
 from fixqnn.modes import Rounding, round_quotient
 from fixqnn.rationals import whole
 
-__all__ = ["TIES", "Bias", "Setting", "as_table", "difference_gcd", "value_gcd"]
+__all__ = ["TIES", "Bias", "Setting", "as_table", "check_sums", "difference_gcd", "value_gcd"]
 
 TIES = (
     Rounding.half_up,
@@ -30,6 +30,7 @@ TIES = (
     Rounding.half_toward_zero,
     Rounding.half_even,
 )
+MOST_DIGITS = 4000  # of a number that Python reads
 LARGEST_P = 23  # a table has 2**(p + 1) - 1 entries
 
 
@@ -214,9 +215,11 @@ def as_table(codes: Iterable[Any], setting: Setting) -> tuple[int, ...]:
     """
     if hasattr(codes, "tolist"):
         codes = codes.tolist()
-    if not isinstance(codes, Iterable):
-        raise BadInput(f"a table is a sequence of codes, not {codes!r}")
+    if not isinstance(codes, Iterable) or isinstance(codes, Mapping | Set):
+        raise BadInput(f"an activation is a name, a function, or the sequence of its codes, not {codes!r}")
     entries, largest = list(codes), setting.largest
+    if any(isinstance(entry, list | tuple) for entry in entries):
+        raise BadInput(f"a table for p={setting.p} is one row of {2 * largest + 1} codes, not rows of rows")
     if len(entries) != 2 * largest + 1:
         raise BadInput(
             f"a table for p={setting.p} has {2 * largest + 1} codes, for k = -{largest} … {largest}, not {len(entries)}"
@@ -231,6 +234,19 @@ def as_table(codes: Iterable[Any], setting: Setting) -> tuple[int, ...]:
             raise BadInput(f"the table's code for k={k} must be between -{largest} and {largest}, not {code}")
         table.append(code)
     return tuple(table)
+
+
+def check_sums(setting: Setting) -> None:
+    """Refuse a setting whose sums are too large to be listed in 64 bits: there is room for those of 16 inputs.
+
+    >>> check_sums(Setting(12, 10**12, "binary"))
+    >>> check_sums(Setting(12, 10**15, "binary"))
+    Traceback (most recent call last):
+    fixqnn.errors.BadInput: s=1000000000000000, weights binary: too large, sums are exact up to 17596482060544
+    """
+    most = 2**62 // (64 * setting.largest)
+    if max(setting.s, setting.weight_unit) > most:
+        raise BadInput(f"s={setting.s}, weights {setting.weights}: too large, sums are exact up to {most}")
 
 
 def difference_gcd(codes: Iterable[int]) -> int:
@@ -264,7 +280,7 @@ def _weights(weights: str, s: int) -> str:
     head, colon, size = weights.partition(":") if isinstance(weights, str) else ("", "", "")
     if head != "scaled" or not colon:
         raise BadInput(f"no weights are called {weights!r}; {_close(weights, (*names, 'scaled:a'))}")
-    if not size.strip().isdecimal() or int(size) < 1:
+    if not size.strip().isdecimal() or len(size) > MOST_DIGITS or int(size) < 1:
         raise BadInput(f"weights {weights!r}: the size after 'scaled:' is a whole number of units 1/{s}, at least 1")
     return f"scaled:{int(size)}"
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from fixqnn.modes import Rounding
-from fixqnn.universal.grid import Bias, Setting
+from fixqnn.universal.grid import Bias, Setting, check_sums
 
 __all__ = ["PRIMES", "Rows"]
 
@@ -34,6 +34,11 @@ class Rows:
     table : sequence of int
         The activation's codes for k = −M … M, not all the same.
 
+    Raises
+    ------
+    BadInput
+        For sums that 64 bits do not hold.
+
     Examples
     --------
     >>> rows = Rows(Setting(2, 1, "binary"), (0, 1, 0, 0, 0, 1, 0))
@@ -45,6 +50,7 @@ class Rows:
     """
 
     def __init__(self, setting: Setting, table: Sequence[int]) -> None:
+        check_sums(setting)
         self.setting = setting
         self.largest = setting.largest
         self.reach = 2 * self.largest + 2  # a window centred further out holds the end value only

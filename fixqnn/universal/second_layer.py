@@ -169,8 +169,12 @@ def _told_apart(rows: Rows, alpha: int, beta: int) -> bool:
     setting = rows.setting
     step, smallest = 2 * setting.weight_unit, min(abs(value) for value in (alpha, beta) if value)
     end = (2 * setting.largest + 2) * setting.s // (step * smallest) + 2
+    saturated = (2 * setting.largest + 2) * setting.s // step + 1
     for start in range(1, end, AT_ONCE):
-        sums = step * np.arange(start, min(start + AT_ONCE, end))
-        if any((rows.labels(sign * alpha * sums) != rows.labels(sign * beta * sums)).any() for sign in (1, -1)):
+        factors = np.arange(start, min(start + AT_ONCE, end))
+        one, other = (  # beyond saturation nothing changes, and products would leave 64 bits
+            step * size * np.minimum(factors, saturated // max(abs(size), 1) + 1) for size in (alpha, beta)
+        )
+        if any((rows.labels(sign * one) != rows.labels(sign * other)).any() for sign in (1, -1)):
             return True
     return False

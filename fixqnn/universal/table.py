@@ -116,6 +116,8 @@ def _with_proof(activation: Callable[..., Any]) -> RealFunction:
         value = activation(Fraction(1, 3))
     except (TypeError, NotImplementedError, AttributeError, ValueError):
         value = None  # a formula over intervals does not take fractions
+    except ArithmeticError:  # it takes fractions, but has no value at this one, which need not be on the grid
+        return RealFunction(name, activation)
     if isinstance(value, Rational) and not isinstance(value, bool):
         return RealFunction(name, activation)
     if value is not None and not hasattr(value, "_mpi_"):

@@ -140,3 +140,77 @@ def test_the_room_loads_nothing_heavy_and_functions_win_their_names():
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="did you mean decide"):
         fq.universal.deicde  # noqa: B018
+
+
+@pytest.mark.parametrize("s", [2**61, 2**63, 10**30])
+def test_steps_beyond_a_machine_word_are_exact_or_refused(s):
+    def setting(weights, bias="values", s=s):
+        return fq.universal.Setting(3, s, weights, bias)
+
+    table = tuple(range(-7, 8))
+    judge = fq.universal.decide.__globals__["decide_setting"]
+    assert judge("table", setting("full"), 2, table).letter == "x"
+    assert judge("table", setting("full", s=14), 2, table).letter == "R"
+    assert judge("table", setting("binary", "wide"), 2, table).letter == "R"
+    missed = judge("table", setting(f"scaled:{3 * s}"), 2, table)
+    assert missed.letter == "c"
+    for offset, code in missed.certificate.offsets:
+        low, high = missed.setting.cell(code)
+        assert low + (offset - low) % missed.certificate.step > high
+    for weights in ("binary", "ternary", "scaled:3", f"scaled:{s + 1}"):
+        with pytest.raises(fq.BadInput, match="too large, sums are exact"):
+            judge("table", setting(weights), 2, table)
+    with pytest.raises(fq.BadInput, match="too large, sums are exact"):
+        fq.universal.decide_function([0] * 15, "identity", fq.symmetric(3, s))
+
+
+@pytest.mark.parametrize("weights", ["binary", "scaled:{s}", "ternary"])
+def test_weights_of_one_give_one_verdict_for_every_step_that_is_taken(weights):
+    """Sums are multiples of s and never meet a tie, so s does not matter to a table."""
+    largest = 2**6 - 1
+    tables = [
+        tuple(max(k - k % 2, -62) for k in range(-largest, largest + 1)),
+        tuple(range(-largest, largest + 1)),
+        tuple(max(k, 0) for k in range(-largest, largest + 1)),
+        tuple(abs(k) for k in range(-largest, largest + 1)),
+        tuple(1 if k == 5 else 2 if k == -5 else 0 for k in range(-largest, largest + 1)),
+    ]
+    for table in tables:
+        for inputs in (1, 3):
+            found = {
+                fq.universal.decide(table, fq.symmetric(6, s), weights.format(s=s), inputs=inputs).letter
+                for s in (7, 2**40 + 1, 2**62 // (64 * largest))
+            }
+            assert len(found) == 1
+
+
+def test_very_many_offsets_are_not_listed():
+    values = fq.symmetric(2, 10**9 + 7)
+    missed = fq.universal.decide([-3, -3, -3, 3, 3, 3, 3], values, "ternary", "fine")
+    assert (missed.letter, missed.certificate.offsets) == ("c", ())
+    single = fq.universal.decide_function
+    assert single([0, 1, 2, 0, 1, 2, 0], [-3, -3, -3, 3, 3, 3, 3], values, "ternary", "fine").representable is None
+    assert single([0, 3, 0, 3, 0, 3, 0], [-3, -3, -3, 3, 3, 3, 3], values, "ternary", "fine").representable is True
+
+
+@pytest.mark.parametrize("codes", [np.full(7, 2**64 - 3, np.uint64), np.full(7, -(2**63)), np.full(7, 2**63 - 1)])
+def test_codes_of_a_function_do_not_wrap(codes):
+    with pytest.raises(fq.BadInput, match="between ±3, not"):
+        fq.universal.decide_function(codes, "relu", fq.symmetric(2, 2))
+    network = fq.universal.build([0] * 7, "relu", fq.symmetric(2, 2))
+    with pytest.raises(fq.BadInput, match="between ±3, not"):
+        fq.universal.verify(network, codes)
+
+
+def test_what_is_no_table_and_no_size():
+    values = fq.symmetric(1, 1)
+    with pytest.raises(fq.BadInput, match="7 for one input, not the single value 3"):
+        fq.universal.decide_function(3, "relu", fq.symmetric(2, 2))
+    for wrong in ({-1: 0, 0: 1, 1: 1}, {0, 1, -1}, None, 3):
+        with pytest.raises(fq.BadInput, match="a name, a function, or the sequence of its codes"):
+            decide(wrong, values)
+    with pytest.raises(fq.BadInput, match="one row of 3 codes"):
+        decide([[0], [1], [1]], values)
+    with pytest.raises(fq.BadInput, match="at least 1"):
+        decide("relu", values, "scaled:" + "9" * 5000)
+    assert "p=1, s=1), this function of 1 input: YES" in str(fq.universal.decide_function([0, 0, 1], "relu", values))

@@ -118,3 +118,19 @@ def test_the_verb_refuses_with_one_message(capsys, arguments, words):
     err = call(capsys, *arguments, status=2)
     assert words in err
     assert "Traceback" not in err
+
+
+def test_a_map_is_not_written_where_nothing_can_be(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in ("nowhere", "file"):
+        path = tmp_path / folder / "map.png"
+        with pytest.raises(fq.BadFile, match=r"cannot write .*map\.png: "):
+            map_formats("relu", 1, 1).save(path)
+        err = call(capsys, "relu", "--p", 1, "--s", 1, "--map", "-o", path, status=2)
+        assert f"cannot write {path}: there is no folder" in err
+
+
+def test_formats_of_a_map_are_whole_numbers():
+    for wrong in ([[1]], "3", 2.0, True, [None]):
+        with pytest.raises(fq.BadInput, match="p must be an integer"):
+            map_formats("relu", p=wrong, s=1)

@@ -100,7 +100,7 @@ def test_a_callable_with_proof_gives_the_table_of_its_name():
         ([0, 1], "has 7 codes, for k = -3 … 3, not 2"),
         ([0, 1, 2, 3, 4, 0, 0], "for k=1 must be between -3 and 3, not 4"),
         ([0, 0, 0, 0.5, 0, 0, 0], "for k=0 must be an integer, not 0.5"),
-        (7, "a table is a sequence of codes, not 7"),
+        (7, "an activation is a name, a function, or the sequence of its codes, not 7"),
     ],
 )
 def test_what_is_no_activation_is_refused(activation, words):
@@ -114,3 +114,9 @@ def test_parameters_belong_to_named_activations():
         table("leaky_relu", fq.symmetric(2, 1), slope=1)
     with pytest.raises(fq.BadInput, match="only a named activation takes parameters"):
         table([0] * 7, fq.symmetric(2, 1), alpha=1)
+
+
+def test_a_function_of_fractions_may_lack_values_off_the_grid():
+    assert table(lambda x: 1 / (3 * x - 1), fq.symmetric(1, 1)) == (0, -1, 1)
+    with pytest.raises(fq.BadInput, match="must have a value at every k/1"):
+        table(lambda x: 1 / (x - x), fq.symmetric(1, 1))
