@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fixqnn as fq
+from fixqnn.universal.decide import decide_setting
 
 decide = fq.universal.decide
 
@@ -148,25 +149,24 @@ def test_steps_beyond_a_machine_word_are_exact_or_refused(s):
         return fq.universal.Setting(3, s, weights, bias)
 
     table = tuple(range(-7, 8))
-    judge = fq.universal.decide.__globals__["decide_setting"]
-    assert judge("table", setting("full"), 2, table).letter == "x"
-    assert judge("table", setting("full", s=14), 2, table).letter == "R"
-    assert judge("table", setting("binary", "wide"), 2, table).letter == "R"
-    missed = judge("table", setting(f"scaled:{3 * s}"), 2, table)
+    assert decide_setting("table", setting("full"), 2, table).letter == "x"
+    assert decide_setting("table", setting("full", s=14), 2, table).letter == "R"
+    assert decide_setting("table", setting("binary", "wide"), 2, table).letter == "R"
+    missed = decide_setting("table", setting(f"scaled:{3 * s}"), 2, table)
     assert missed.letter == "c"
     for offset, code in missed.certificate.offsets:
         low, high = missed.setting.cell(code)
         assert low + (offset - low) % missed.certificate.step > high
     for weights in ("binary", "ternary", "scaled:3", f"scaled:{s + 1}"):
         with pytest.raises(fq.BadInput, match="too large, sums are exact"):
-            judge("table", setting(weights), 2, table)
+            decide_setting("table", setting(weights), 2, table)
     with pytest.raises(fq.BadInput, match="too large, sums are exact"):
         fq.universal.decide_function([0] * 15, "identity", fq.symmetric(3, s))
 
 
 @pytest.mark.parametrize("weights", ["binary", "scaled:{s}", "ternary"])
 def test_weights_of_one_give_one_verdict_for_every_step_that_is_taken(weights):
-    """Sums are multiples of s and never meet a tie, so s does not matter to a table."""
+    """All sums are multiples of s and never meet a tie, so s does not matter to a table."""
     largest = 2**6 - 1
     tables = [
         tuple(max(k - k % 2, -62) for k in range(-largest, largest + 1)),
