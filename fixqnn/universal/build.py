@@ -21,6 +21,7 @@ from fixqnn.universal.constructions.cubes import binary_cubes, compact, cubes
 from fixqnn.universal.constructions.generic import generic
 from fixqnn.universal.constructions.ladder import ladder
 from fixqnn.universal.constructions.layers import Layer, Size, grid
+from fixqnn.universal.constructions.patterns import patterns
 from fixqnn.universal.constructions.readout import readout
 from fixqnn.universal.constructions.reduction import reduce_axes
 from fixqnn.universal.constructions.sketch import Sketch
@@ -34,7 +35,7 @@ from fixqnn.universal.verdict import Verdict
 __all__ = ["CONSTRUCTIONS", "build", "counting_bound", "plans", "size_of"]
 
 CONSTRUCTIONS = (
-    "affine", "one layer", "ladder", "bits", "readout", "compact", "cubes", "binary cubes", "generic", "bounded",
+    "affine", "one layer", "ladder", "patterns", "bits", "readout", "compact", "cubes", "binary cubes", "generic", "bounded",
 )  # fmt: skip
 # Constructions that grow with the square of the number of points: always tried up to FEW, if nothing else serves up to MOST.
 FEW_POINTS, MOST_POINTS = 64, 1024
@@ -227,6 +228,8 @@ def _drawn(
     reduced = reduce_axes(target)
     if name == "ladder":
         yield ladder(setting, table, reduced)
+    if name == "patterns":
+        yield patterns(setting, table, reduced)
     if name == "bits":
         yield bits(setting, table, reduced)
     if name == "cubes":

@@ -74,7 +74,7 @@ def first_rows(
     inputs = points.shape[1]
     codes = [w for w in setting.weight_codes if w]
     if few:
-        sizes = {setting.largest, setting.largest // 2, setting.s, setting.s // 2, 1}
+        sizes = {setting.largest, setting.largest // 2, setting.s, setting.s // 2, setting.s // 2 - 1, 1}
         codes = [w for w in codes if abs(w) in sizes or setting.weights != "full"]
     if setting.has_zero and lone:
         weights = np.vstack([w * np.eye(inputs, dtype=np.int64)[i] for i in range(inputs) for w in codes])
