@@ -83,8 +83,8 @@ def _target(text: str, setting: Setting, inputs: int) -> np.ndarray:
     from fixqnn.models import load_array
 
     side = 2 * setting.largest + 1
-    if text.startswith("random:"):
-        seed = text.removeprefix("random:")
+    if text == "random" or text.startswith("random:"):
+        seed = text.removeprefix("random").removeprefix(":")
         if not seed.isdecimal():
             raise BadInput(f"--build {text}: the seed after 'random:' is a whole number, as in random:0")
         if inputs < 1 or side**inputs > MOST_ENTRIES:
@@ -93,6 +93,9 @@ def _target(text: str, setting: Setting, inputs: int) -> np.ndarray:
             )
         return np.random.default_rng(int(seed)).integers(-setting.largest, setting.largest + 1, (side,) * inputs)
     target = load_array(Path(text))
+    if target.ndim == 1 < inputs and target.size == side**inputs:
+        return target.reshape((side,) * inputs)
     if target.ndim != inputs:
-        raise BadInput(f"{text} is a table of {target.ndim} inputs; say --inputs {target.ndim}")
+        hint = f"; say --inputs {target.ndim}" if target.ndim else f": it needs shape {(side,) * inputs}"
+        raise BadInput(f"{text} is a table of {target.ndim} inputs{hint}")
     return target

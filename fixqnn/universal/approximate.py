@@ -173,8 +173,8 @@ def approximate(
 def _domain(domain: Any, setting: Setting) -> tuple[list[tuple[int, int]], Fraction]:
     """The first and last code of every input, and how far a point of the domain may be from these and what lies between."""
     s, m = setting.s, setting.largest
-    if isinstance(domain, int) and not isinstance(domain, bool):
-        pairs = [(Fraction(-m, s), Fraction(m, s))] * domain
+    if isinstance(domain, int | np.integer) and not isinstance(domain, bool):
+        pairs = [(Fraction(-m, s), Fraction(m, s))] * int(domain)
     else:
         pairs = _pairs(domain)
     if not pairs or (2 * m + 1) ** len(pairs) > MOST_POINTS:
@@ -208,7 +208,12 @@ def _reals(function: Callable[..., Any], setting: Setting, points: np.ndarray, e
     if exact:
         found = [_value(function, tuple(Fraction(int(k), setting.s) for k in point)) for point in points]
     else:
-        found = np.asarray(function(*(points.T.astype(np.float64) / setting.s)), dtype=np.float64)
+        try:
+            found = np.asarray(function(*(points.T.astype(np.float64) / setting.s)), dtype=np.float64)
+        except (TypeError, ValueError) as problem:
+            raise BadInput(
+                f"the function does not turn {points.shape[1]} arrays into one of floats: {problem}"
+            ) from problem
         if found.shape != (len(points),):
             raise BadInput(
                 f"the function must give one number per point, {len(points)} of them, not shape {found.shape}"
@@ -227,5 +232,9 @@ def _reals(function: Callable[..., Any], setting: Setting, points: np.ndarray, e
 def _value(function: Callable[..., Any], point: tuple[Fraction, ...]) -> Any:
     try:
         return function(*point)
+    except TypeError as problem:
+        raise BadInput(
+            f"the function does not take {len(point)} fractions ({problem}); one for arrays of floats needs exact=False"
+        ) from problem
     except (ArithmeticError, ValueError) as problem:
         raise BadInput(f"the function has no value at ({', '.join(map(str, point))}): {problem}") from problem

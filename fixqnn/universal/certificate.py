@@ -162,9 +162,15 @@ class _Checker(Neurons):
             self.checked.append("2M - 1 interior cells are too short together for steps of ωg")
             return
         listed = dict(found.offsets)
-        every = {
-            (self.unit * self.table[0] * turns + bias) % step for turns in range(step) for bias in self.residues(step)
-        }
+        free = {"values": 0, "wide": self.s, "fine": 1}[self.bias]  # what biases without a bound are multiples of
+        apart = divisor((self.unit * self.table[0], free, step))
+        self.demand(
+            step // apart <= len(listed), f"{step // apart} offsets are possible at least, {len(listed)} listed"
+        )
+        if self.problems:
+            return
+        shifts = self.biases(0) if self.bias == "values" else (0,)
+        every = {(offset + shift) % step for offset in range(0, step, apart) for shift in shifts}
         self.demand(every <= set(listed), f"offsets {sorted(every - set(listed))[:5]} are possible and not listed")
         targets = set(getattr(self.verdict, "target", range(-self.largest, self.largest + 1)))
         for theta, k in listed.items():
@@ -175,11 +181,6 @@ class _Checker(Neurons):
         self.checked.append(f"{len(listed)} offsets modulo {step}, each with the cell that it misses")
         if isinstance(self.verdict, FunctionVerdict):
             self.checked.append("not checked: that no rounded affine map is the function")
-
-    def residues(self, step: int) -> set[int]:
-        if self.bias == "values":
-            return {bias % step for bias in self.biases(0)}
-        return {n for n in range(step) if self.bias == "fine"} | {self.s * b % step for b in range(step)}
 
     def check_pair(self, found: BlindPair) -> None:
         x, y = tuple(found.x), tuple(found.y)

@@ -42,11 +42,21 @@ def test_a_table_from_a_file_is_told_in_words(call, tmp_path):
     assert "all 49 inputs run on ideal('half_up'): every code as wanted" in output
 
 
+def test_a_table_in_one_row_is_taken_and_one_of_another_size_refused(call, tmp_path):
+    np.save(tmp_path / "row.npy", np.zeros(49, np.int64))
+    assert call("--build", tmp_path / "row.npy", "--verify")[0] == 0
+    np.save(tmp_path / "row.npy", np.zeros(48, np.int64))
+    assert "table of 1 inputs" in call("--build", tmp_path / "row.npy")[1]
+    np.save(tmp_path / "row.npy", np.int64(0))
+    assert "it needs shape (7, 7)" in call("--build", tmp_path / "row.npy")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--verify"], "add --build"),
         (["--build", "random:x"], "whole number"),
+        (["--build", "random"], "as in random:0"),
         (["--build", "nowhere.npy"], "no file nowhere.npy"),
         (["--build", "random:1", "--map"], "leave out --map"),
         (["--build", "random:1", "--check"], "--verify"),

@@ -129,3 +129,11 @@ def test_a_pair_of_inputs_with_many_coordinates_is_shown_in_short():
     certificate = decide("relu", fq.symmetric(2, 7), inputs=10**5).certificate
     assert str(certificate).endswith("the input codes (0, 0, … 0) and (1, 0, … 0) apart")
     assert str(decide("relu", fq.symmetric(2, 7), inputs=3).certificate).endswith("(0, 0, 0) and (1, 0, 0) apart")
+
+
+@pytest.mark.parametrize("weights", ["scaled:3000000021", "full", "ternary"])
+@pytest.mark.parametrize("bias", ["values", "wide", "fine"])
+def test_coverings_with_large_steps_are_examined_at_once(weights, bias):
+    verdict = fq.universal.decide([-3, -3, -3, -3, 3, 3, 3], fq.symmetric(2, 4), weights, bias)
+    assert verdict.failed == "covering"
+    assert fq.universal.check_certificate(verdict)
