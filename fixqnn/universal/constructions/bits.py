@@ -20,9 +20,10 @@ from math import inf
 
 import numpy as np
 
-from fixqnn.universal.constructions.coordinate import rows_of_one
+from fixqnn.universal.constructions.coordinate import Coordinate, rows_of_one
 from fixqnn.universal.constructions.draft import Draft, Gate
 from fixqnn.universal.constructions.growth import Growth, Path
+from fixqnn.universal.constructions.line import SEARCHED_P
 from fixqnn.universal.constructions.peaks import peaks
 from fixqnn.universal.constructions.radix import Bits, bit_codes
 from fixqnn.universal.constructions.reduction import Reduced
@@ -33,7 +34,7 @@ from fixqnn.universal.grid import Setting
 __all__ = ["bits"]
 
 DEEPEST = 8  # layers in which bits may grow
-RISES = 4  # of the indicators, that are looked at
+SEARCHED = 2  # rises of the indicators that are searched for
 CODES = 3  # ways to write values in bits that are looked at
 DRAWN = 2  # plans that are drawn in full, to compare their true sizes
 
@@ -115,27 +116,34 @@ class _Plan:
 def _sources(
     setting: Setting, table: Sequence[int], reduced: Reduced, others: Sequence[int], last: int | None
 ) -> Iterator[_Sources]:
-    """Indicators that rise by little, then by more, as long as that saves weights where they are read."""
+    """Indicators that rise by little: searched for where that does not take too long, else from ramps that are flat."""
     rows, order = rows_of_one(setting, tuple(table)), [*others, *([] if last is None else [last])]
-    for on in Draft(setting, table, 1).rises()[:RISES]:
-        draft, level = Draft(setting, table, reduced.table.ndim), 2
-        inputs = [peaks(draft, rows, reduced.direction(axis), reduced.labels[axis], on) for axis in order]
-        if None in inputs:
-            continue
-        gates, steps = [coordinate.gates for coordinate in inputs], inputs[0].steps if len(others) == 1 else None
-        while len(gates) > (1 if last is None else 2):
-            level += 1
-            both = [[a, b] for a in gates[0] for b in gates[1]]
-            gates = [_carried(draft, level, both), *(_carried(draft, level, [[g] for g in each]) for each in gates[2:])]
-            if None in gates:
-                break
-        else:
-            selector = (Gate(()),) if last is None else gates[1]
-            ways = [(gates[0], False)] + ([] if steps is None else [(steps, True)])
-            found = [_read(draft, level, prefix, stepped, selector) for prefix, stepped in ways]
-            yield from (sources for sources in found if sources is not None)
-            if all(sources is not None and sources.weights + sources.others <= 2 for sources in found):
-                return
+    rises = Draft(setting, table, 1).rises()
+
+    def read(on: Run, searched: bool) -> list[_Sources]:
+        draft = Draft(setting, table, reduced.table.ndim)
+        inputs = [peaks(draft, rows, reduced.direction(axis), reduced.labels[axis], on, searched) for axis in order]
+        return [] if None in inputs else list(_read(draft, inputs, last is not None))
+
+    found = [each for on in rises[:SEARCHED] for each in read(on, True)] if setting.p <= SEARCHED_P else []
+    yield from found or next(filter(None, (read(on, False) for on in rises)), ())
+
+
+def _read(draft: Draft, inputs: Sequence[Coordinate], selected: bool) -> Iterator[_Sources]:
+    """Indicators of combinations, or steps of a single input, each with those of the selector, and how they are read."""
+    level, gates = 2, [coordinate.gates for coordinate in inputs]
+    steps = inputs[0].steps if len(inputs) == 1 + selected else None
+    while len(gates) > 1 + selected:
+        level += 1
+        both = [[a, b] for a in gates[0] for b in gates[1]]
+        gates = [_carried(draft, level, both), *(_carried(draft, level, [[g] for g in each]) for each in gates[2:])]
+        if None in gates:
+            return
+    selector = gates[1] if selected else (Gate(()),)
+    for prefix in (gates[0], steps):
+        sources = None if prefix is None else _best_read(draft, level, prefix, prefix is steps, selector)
+        if sources is not None:
+            yield sources
 
 
 def _carried(draft: Draft, level: int, each: Sequence[Sequence[Gate]]) -> list[Gate] | None:
@@ -146,7 +154,9 @@ def _carried(draft: Draft, level: int, each: Sequence[Sequence[Gate]]) -> list[G
     return [Gate(((signal, 1),)) for signal in signals]
 
 
-def _read(draft: Draft, level: int, prefix: Sequence[Gate], steps: bool, selector: Sequence[Gate]) -> _Sources | None:
+def _best_read(
+    draft: Draft, level: int, prefix: Sequence[Gate], steps: bool, selector: Sequence[Gate]
+) -> _Sources | None:
     """The sources, with the run in which a neuron reads them at the fewest weights, and rises most."""
     gates = [gate for gate in (prefix[0], selector[0]) if gate.terms]
     found = [(draft.conjunction(gates, run), run) for run in draft.rises()]

@@ -9,6 +9,7 @@ ends (`coordinate`) need s/M times as many copies for every code that they rise 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,35 +17,90 @@ import numpy as np
 from fixqnn.universal.constructions.code import Neurons
 from fixqnn.universal.constructions.coordinate import Coordinate, first_neuron
 from fixqnn.universal.constructions.draft import Draft, Gate, Signal
+from fixqnn.universal.constructions.line import Line
 from fixqnn.universal.constructions.runs import FAR, Run, offset_between
+from fixqnn.universal.grid import Setting
 
 __all__ = ["peaks"]
 
 TRIED = 8  # coefficients below the largest that are looked at for an offset that a bias gives
 
 
-def peaks(draft: Draft, rows: Neurons, direction: Sequence[int], labels: Sequence[int], on: Run) -> Coordinate | None:
+def peaks(
+    draft: Draft, rows: Neurons, direction: Sequence[int], labels: Sequence[int], on: Run, searched: bool = False
+) -> Coordinate | None:
     """Add first- and second-layer neurons in run `on` where the input is in a class, and in the run of −M elsewhere.
 
-    Parameters are those of `encode`. None where no first-layer neurons part a class from the rest.
+    Parameters
+    ----------
+    draft, rows, direction, labels
+        As for `encode`.
+    on : Run
+        Of the neurons, where they are on.
+    searched : bool
+        Whether weights are searched for: this finds fewer first-layer neurons, of which several second-layer ones read the
+        same, and serves activations that are nowhere flat; but it takes long where inputs have many values.
+
+    Returns
+    -------
+    Coordinate or None
+        None where no first-layer neurons part a class from the rest.
     """
     labels = np.asarray(labels)
+    n, starts = len(labels), [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()]
     if not len(rows.values):
         return None
+    lone = [(start, stop) for start, stop in zip(starts, [*starts[1:], n], strict=True)]
+    within = _searched if searched else _parted
+    signals = within(draft, rows, direction, lone, on)
+    steps = within(draft, rows, direction, [(start, n) for start in starts[1:]], on)
+    terms: dict[int, list[tuple[Signal, int]]] = {int(label): [] for label in labels}
+    constants = dict.fromkeys(terms, 0)
+    for i, (start, signal) in enumerate(zip(starts, signals, strict=True)):
+        pieces = [(signal, 1)]
+        if signal is None:  # what one neuron does not say, the difference of two steps does
+            pieces = [(steps[i - 1], 1)] * (i > 0) + [(step, -1) for step in steps[i : i + 1]]
+            constants[int(labels[start])] += i == 0
+        terms[int(labels[start])] += pieces
+    if any(signal is None for pieces in terms.values() for signal, _ in pieces):
+        return None
+    gates = tuple(Gate(tuple(terms[label]), constants[label]) for label in sorted(terms))
+    in_order = len(starts) == len(terms) and np.all(np.diff(labels) >= 0) and None not in steps
+    return Coordinate(gates, tuple(Gate(((step, 1),)) for step in steps) if in_order else None)
+
+
+def _searched(
+    draft: Draft, rows: Neurons, direction: Sequence[int], places: Sequence[tuple[int, int]], on: Run
+) -> list[Signal | None]:
+    """Neurons that are on at positions start … stop − 1, by search; None where nothing is found."""
+    signals: list[Signal | None] = []
+    for found in _search(draft.setting, tuple(draft.table), rows, tuple(places), on):
+        if found is None:
+            signals.append(None)
+            continue
+        sources = {first_neuron(draft, rows, row, direction): c for row, c in found[0].items()}
+        signals.append(Signal(2, draft.add(2, sources, found[1]), draft.runs[0].value, on.value))
+    return signals
+
+
+@lru_cache(maxsize=64)
+def _search(
+    setting: Setting, table: tuple[int, ...], rows: Neurons, places: tuple[tuple[int, int], ...], on: Run
+) -> list[tuple[dict[int, int], int] | None]:
+    """The coefficients of rows and the offset for each place: inputs whose classes are alike share them."""
+    draft, position, bounds = Draft(setting, table, 1), np.arange(rows.values.shape[1]), []
+    for start, stop in places:
+        here = (position >= start) & (position < stop)
+        bounds.append((np.where(here, on.low, draft.runs[0].low), np.where(here, on.high, draft.runs[0].high)))
+    return Line(draft, rows, halves=False).neurons(bounds)
+
+
+def _parted(
+    draft: Draft, rows: Neurons, direction: Sequence[int], places: Sequence[tuple[int, int]], on: Run
+) -> list[Signal | None]:
+    """The same from ramps that are flat up to each end; None where there is none."""
     parts = _Parts(draft, rows, direction, on)
-    starts = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist()]
-    stops = [*starts[1:], len(labels)]
-    terms: dict[int, list[tuple[Signal, int]]] = {}
-    for start, stop in zip(starts, stops, strict=True):
-        signal = parts.within(start, stop)
-        if signal is None:
-            return None
-        terms.setdefault(int(labels[start]), []).append((signal, 1))
-    gates = tuple(Gate(tuple(terms[label])) for label in sorted(terms))
-    steps = None
-    if len(starts) == len(terms) and np.all(np.diff(labels) >= 0):
-        steps = [parts.within(start, len(labels)) for start in starts[1:]]
-    return Coordinate(gates, None if steps is None or None in steps else tuple(Gate(((s, 1),)) for s in steps))
+    return [parts.within(start, stop) for start, stop in places]
 
 
 class _Row(NamedTuple):
