@@ -22,7 +22,7 @@ import numpy as np
 
 from fixqnn.universal.constructions.coordinate import Coordinate, rows_of_one
 from fixqnn.universal.constructions.draft import Draft, Gate
-from fixqnn.universal.constructions.growth import Growth, Path
+from fixqnn.universal.constructions.growth import Path, growth_of
 from fixqnn.universal.constructions.line import SEARCHED_P
 from fixqnn.universal.constructions.peaks import peaks
 from fixqnn.universal.constructions.radix import Bits, bit_codes
@@ -174,7 +174,7 @@ def _best_read(
 def _plans(sources: _Sources, f: np.ndarray) -> Iterator[_Plan]:
     """Ways to write values in bits, with every number of layers in which they may grow."""
     s, selected = sources.draft.setting.s, f.shape[1]
-    growth = Growth(sources.draft, selected, sources.run)
+    growth = growth_of(sources.draft.setting, tuple(sources.draft.table), selected, sources.run)
 
     def read(weights: int) -> int:
         return sources.weights * weights + sources.others * selected

@@ -47,7 +47,13 @@ class Fitter:
 
     def __init__(self, values: np.ndarray, parameters: np.ndarray, largest: int) -> None:
         self.values, self.parameters, self.largest = values, parameters, largest
-        self.inverse = np.divide(1.0, values, out=np.zeros(values.shape), where=values != 0)
+        inverse = np.divide(1.0, values, out=np.zeros(values.shape), where=values != 0)
+        free = np.where(values == 0, float(COPIES * largest), 0.0)  # a row does not matter to a point at which it is 0
+        # for every point the rows that move it, and how they bear on all points up to there
+        self.moving = []
+        for x in range(values.shape[1]):
+            rows = np.flatnonzero(values[:, x])
+            self.moving.append((rows, inverse[rows, : x + 1], free[rows, : x + 1]))
         self.copies = np.zeros(len(values), np.int64)
 
     def fit(
@@ -122,14 +128,13 @@ class Fitter:
         self, way: int, sums: np.ndarray, cost: int, x: int, low: np.ndarray, high: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Ways, rows, coefficients and costs of one more weight with which all points up to x are right."""
-        most, inverse = COPIES * self.largest, self.inverse[:, : x + 1]
+        most, (rows, inverse, free) = COPIES * self.largest, self.moving[x]
         a, b = (low[: x + 1] - sums[: x + 1]) * inverse, (high[: x + 1] - sums[: x + 1]) * inverse
-        least = np.where(inverse > 0, a, np.where(inverse < 0, b, -most)).max(axis=1)
-        largest = np.where(inverse > 0, b, np.where(inverse < 0, a, most)).min(axis=1)
+        least, largest = (np.minimum(a, b) - free).max(axis=1), (np.maximum(a, b) + free).min(axis=1)
         # quotients of whole numbers far below 2^40: a whole one may be off by less than the margin, others by more
         least, largest = np.maximum(np.ceil(least - 1e-6), -most), np.minimum(np.floor(largest + 1e-6), most)
-        rows = np.flatnonzero((least <= largest) & (self.values[:, x] != 0))
-        first, last = least[rows].astype(np.int64), largest[rows].astype(np.int64)
+        fits = np.flatnonzero(least <= largest)
+        rows, first, last = rows[fits], least[fits].astype(np.int64), largest[fits].astype(np.int64)
         nearest = np.clip(0, first, last)
         whole = np.clip(np.where(nearest > 0, self.largest, -self.largest), first, last)
         c = np.concatenate([nearest, (nearest + whole) // 2, whole])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fixqnn.universal.constructions.draft import Draft, Gate, Signal
 from fixqnn.universal.constructions.runs import Run
+from fixqnn.universal.grid import Setting
 
-__all__ = ["Growth", "Path"]
+__all__ = ["Growth", "Path", "growth_of"]
 
 NEVER = 1 << 50
 MOST_RISES = 16  # how far a signal may rise: beyond, only some are looked at
@@ -36,6 +37,12 @@ class Path:
     weight: int
 
 
+@lru_cache(maxsize=32)
+def growth_of(setting: Setting, table: tuple[int, ...], fan: int, first: Run) -> Growth:
+    """The same `Growth` for the same question: it remembers what it found."""
+    return Growth(setting, table, fan, first)
+
+
 class Growth:
     """The cheapest ways to bring a signal to the output with a given coefficient.
 
@@ -45,17 +52,19 @@ class Growth:
 
     Parameters
     ----------
-    draft : Draft
-        For its setting and activation.
+    setting : Setting
+        Format, weights, biases, tie rule.
+    table : tuple of int
+        The activation.
     fan : int
         How many neurons the signal is gathered from.
     first : Run
         The run of each when it is on.
     """
 
-    def __init__(self, draft: Draft, fan: int, first: Run) -> None:
-        self.draft, self.fan, self.first = draft, fan, first
-        runs = draft.rises()
+    def __init__(self, setting: Setting, table: tuple[int, ...], fan: int, first: Run) -> None:
+        self.draft, self.fan, self.first = Draft(setting, table, 1), fan, first
+        runs = self.draft.rises()
         if len(runs) > MOST_RISES:
             runs = [runs[round(len(runs) ** (i / (MOST_RISES - 1))) - 1] for i in range(MOST_RISES)]
         self.runs = tuple(dict.fromkeys(runs))

@@ -16,7 +16,7 @@ import numpy as np
 
 from fixqnn.universal.constructions.coordinate import first_neuron, rows_of_one
 from fixqnn.universal.constructions.draft import Draft, Gate, Signal
-from fixqnn.universal.constructions.growth import Growth, Path
+from fixqnn.universal.constructions.growth import Path, growth_of
 from fixqnn.universal.constructions.line import SEARCHED_P, Line
 from fixqnn.universal.constructions.radix import bit_codes
 from fixqnn.universal.constructions.reduction import Reduced
@@ -70,7 +70,7 @@ def _ways(draft: Draft, target: np.ndarray) -> Iterator[tuple[int, list[_Part]]]
             low, high = np.array([run.low for run in runs]), np.array([run.high for run in runs])
             parts.append(_Part(low, high, Path(0, 1, (rises[0],), sign * s)))
         yield 0, parts
-    on, growth = rises[0], Growth(draft, 1, rises[0])
+    on, growth = rises[0], growth_of(draft.setting, tuple(draft.table), 1, rises[0])
     reading = len(target) // 4  # weights of a random pattern, about
 
     def cost(layers: int, steps: Sequence[int], slack: int) -> float:

@@ -60,12 +60,19 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int,
     if f.size > LARGE:
         systems, amplitudes = systems[:1], amplitudes[:1]
     best = None
-    for base in _bases(setting, table, reduced, order, amplitudes, most):
+    for base in _bases(setting, table, reduced, order, amplitudes, most - _least(f)):
         for digits in systems:
             sketch = _drawn(base, f, digits, most)
             if sketch is not None and sketch.realisable and (best is None or sketch.size.parameters < most):
                 best, most = sketch, min(most, sketch.size.parameters)
     return best
+
+
+def _least(f: np.ndarray) -> int:
+    """Weights that read the table at least: one for each change along a prefix, or for each entry but a row's most common."""
+    flat = f.reshape(-1, f.shape[-1])
+    common = sum(int(np.unique(row, return_counts=True)[1].max()) for row in flat.T)
+    return min(flat.size - common, int(np.count_nonzero(np.diff(flat, axis=0))))
 
 
 @dataclass(frozen=True, eq=False)
