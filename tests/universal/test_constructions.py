@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 
 from fixqnn.universal.constructions.code import classes, code_of, first_rows
+from fixqnn.universal.constructions.coordinate import rows_of_one
 from fixqnn.universal.constructions.digits import digit_systems
+from fixqnn.universal.constructions.draft import Draft, Gate, Signal
+from fixqnn.universal.constructions.fitting import Fitter
+from fixqnn.universal.constructions.growth import Growth
 from fixqnn.universal.constructions.layers import Layer, grid, nearest
+from fixqnn.universal.constructions.peaks import peaks
+from fixqnn.universal.constructions.radix import bit_codes, radices
 from fixqnn.universal.constructions.sketch import Sketch, Unrealisable
 from fixqnn.universal.grid import TIES, Setting
 from fixqnn.universal.table import activation_table
 
 FILES = ("build", "verify", "approximate", "smallest", "shrink", "question")
-SHARED = ("layers", "sketch", "runs", "code", "draft", "coordinate", "digits", "reduction", "generic", "cubes")
+SHARED = (
+    "layers", "sketch", "runs", "code", "draft", "coordinate", "peaks", "fitting", "line", "growth", "radix", "digits",
+    "reduction", "generic", "cubes", "bits", "patterns", "readout", "ladder",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*FILES, *(f"constructions.{name}" for name in SHARED)])
@@ -100,3 +109,103 @@ def test_digits_add_up_to_the_cell_of_every_value(activation, weights):
             assert set(levels) <= rises
             total = digits.theta + sum(w * level for w, level in zip(digits.weights, levels, strict=True))
             assert setting.round(total) == value
+
+
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "p", "s", "labels"),
+    [
+        ("relu", 3, 14, range(15)),
+        ("relu", 3, 4, [0, 0, 1, 1, 1, 2, 3, 3, 0, 0, 4, 4, 4, 1, 5]),  # classes that are no intervals
+        ("sigmoid", 3, 4, range(15)),
+        ("gaussian", 2, 2, range(7)),
+        ("identity", 3, 8, range(15)),
+        ("tanh", 3, 8, [0] * 7 + [1] * 8),
+    ],
+)
+def test_indicators_are_one_in_their_class_and_zero_elsewhere(activation, p, s, labels, searched):
+    setting, labels = Setting(p, s), np.array(labels)
+    table = activation_table(activation, setting.values)
+    draft = Draft(setting, table, 1)
+    on = draft.rises()[0]
+    coordinate = peaks(draft, rows_of_one(setting, tuple(table)), (1,), labels, on, searched)
+    if coordinate is None:  # first-layer neurons that nowhere are flat: only a search finds some
+        assert (activation, searched) in (("identity", False), ("tanh", False))
+        return
+    neurons = sorted({signal.neuron for gate in coordinate.gates for signal, _ in gate.terms})
+    draft.add(3, dict.fromkeys(neurons, 1), 0)
+    network = draft.sketch("").network()  # neurons in their order, copied where one weight is not enough
+    shown = np.array(table)[nearest(setting, list(network.sums(grid(setting, 1)))[1]) + setting.largest]
+    by_neuron = dict(zip(neurons, shown.T[: len(neurons)], strict=True))
+    for label, gate in enumerate(coordinate.gates):
+        values = [(by_neuron[signal.neuron] - signal.off) * sign / signal.amplitude for signal, sign in gate.terms]
+        assert (gate.constant + sum(values) == (labels == label)).all()
+    if coordinate.steps is not None:
+        assert len(coordinate.steps) == labels.max()
+
+
+def test_weights_that_are_found_keep_sums_between_their_bounds_and_cost_what_is_said():
+    generator = np.random.default_rng(0)
+    ramps = np.stack([np.maximum(w * (np.arange(12) - c), 0) for c in range(11) for w in (1, 2, 3)])
+    fitter, found = Fitter(ramps, np.full(33, 2), 7), 0
+    for _ in range(30):
+        low = generator.integers(-20, 20, 12)
+        high = low + generator.integers(0, 30, 12)
+        fit = fitter.fit(low, high, [(0, 0), (5, 1)])
+        if fit is not None:
+            found += 1
+            sums = fit.start + sum(c * ramps[row] for row, c in fit.coefficients.items())
+            assert ((low <= sums) & (sums <= high)).all()
+            copies = sum(-(-abs(c) // 7) for c in fit.coefficients.values())
+            assert fit.cost == 3 * copies + (fit.start == 5)
+    assert found >= 10
+
+
+def test_rows_that_another_sum_reads_cost_a_weight_only():
+    ramps = np.array([[0, 1, 2], [0, 0, 1]])
+    fitter, wanted = Fitter(ramps, np.array([2, 2]), 7), np.array([0, 3, 3])
+    assert fitter.fit(wanted, wanted, [(0, 0)]).cost == 6
+    fitter.keep([{0: 1}])
+    assert fitter.fit(wanted, wanted, [(0, 0)]).cost == 4
+    assert fitter.fit(wanted, wanted, [(0, 0)], most=4) is None
+
+
+@pytest.mark.parametrize("values", [2, 3, 7, 15, 31, 100])
+def test_bits_add_up_to_every_value(values):
+    counts = {code: 1 + code % 3 for code in range(-5, values - 5)}
+    for bits in bit_codes(counts, lambda step, count: count + abs(step), most=1000):
+        assert len(set(bits.ones.values())) == values
+        for code, ones in bits.ones.items():
+            assert bits.zero + sum(bits.steps[j] for j in ones) == code
+            assert len(ones) <= bits.digits
+    for radix in radices(values):
+        assert np.prod(radix) >= values > max(np.prod(radix) // r * (r - 1) for r in radix)
+
+
+@pytest.mark.parametrize(
+    ("activation", "p", "s"), [("relu", 3, 14), ("relu", 4, 15), ("sigmoid", 3, 4), ("tanh", 3, 8)]
+)
+def test_a_signal_grows_at_the_cost_that_its_path_says(activation, p, s):
+    setting = Setting(p, s)
+    table, fan, row = activation_table(activation, setting.values), 5, 2
+    first = Draft(setting, table, 1).rises()[0]
+    growth, drawn = Growth(setting, tuple(table), fan, first), 0
+    for layers in range(5):
+        for step in (1, 3, -6):
+            path = growth.path(layers, step * s, 0)
+            if path is None:
+                continue
+            assert len(path.runs) == layers + 1
+            assert path.weight * (path.runs[-1].value - table[0]) == step * s
+            draft = Draft(setting, table, 1)
+            signals = [Signal(1, draft.add(1, {0: 1}, (n + 1) * s), table[0], first.value) for n in range(fan)]
+            for level, run in enumerate(path.runs[1:], 2):
+                signals = [draft.join(level, [Gate(tuple((signal, 1) for signal in signals))], run)]
+            draft.add(layers + 2, {signal.neuron: path.weight for signal in signals}, 0)
+            size = draft.sketch("").size
+            constants = size.parameters - path.cost - path.copies * fan * row
+            assert (
+                constants == 0 if table[0] == 0 else constants >= 0
+            )  # where −M shows something, offsets may need more
+            drawn += 1
+    assert drawn >= 4
