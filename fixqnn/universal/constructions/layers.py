@@ -22,6 +22,8 @@ from fixqnn.universal.grid import Bias, Setting
 
 __all__ = ["Layer", "Network", "Size", "grid", "nearest"]
 
+PORTION = 1024  # points that are computed together: what a layer shows for them stays in the cache
+
 
 @dataclass(frozen=True)
 class Size:
@@ -145,8 +147,11 @@ class Network:
 
     def codes(self, codes: np.ndarray) -> np.ndarray:
         """Compute the output code of every point (points, inputs)."""
-        *_, last = self.sums(codes)
-        return nearest(self.setting, last)[:, 0]
+        shown = [np.empty(0, np.int64)]
+        for start in range(0, len(codes), PORTION):
+            *_, last = self.sums(codes[start : start + PORTION])
+            shown.append(nearest(self.setting, last)[:, 0])
+        return np.concatenate(shown)
 
     def graph(self, construction: str = "") -> Graph:
         """Write the network as a graph: linear, lookup, linear … with every code fixed.
