@@ -47,8 +47,9 @@ def test_what_is_reached_is_computed_by_a_network_without_a_zero(sums, s, table,
     assert len(reached) == result.reached > 10
     for function in reached:
         graph = result.network(list(function))
-        weights_of_graph = [np.array(node.weight) for node in graph.nodes if hasattr(node, "weight")]
-        assert all((layer != 0).all() for layer in weights_of_graph)
+        weights_of_graph = [graph.constants[node.inputs[1]] for node in graph.nodes if node.op.name == "linear"]
+        assert weights_of_graph
+        assert all((layer.real() != 0).all() for layer in weights_of_graph)
         assert fq.universal.verify(graph, list(function), machine=result.machine, engine="exact") is None
 
 
