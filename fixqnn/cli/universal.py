@@ -70,6 +70,8 @@ def universal(activation: str, p: str, s: str, weights: str, bias: str, rounding
     """
     if out is not None and not as_map and wanted is None:
         raise BadInput(f"{out}: only a map is drawn and only a network is saved; add --map or --build")
+    if out is not None and not out.parent.is_dir():  # said before the work
+        raise BadInput(f"cannot write {out}: there is no folder {out.parent}")
     if verify and wanted is None:
         raise BadInput("--verify runs a network that was built; add --build")
     asked = (weights, bias, rounding, inputs)
@@ -110,8 +112,6 @@ def _verdict(activation: Any, p: Any, s: Any, asked: tuple[Any, ...], check: boo
 def _map(activation: Any, p: Any, s: Any, asked: tuple[Any, ...], out: Path | None, as_json: bool) -> None:
     from fixqnn.universal import map_formats
 
-    if out is not None and not out.parent.is_dir():  # said before the work
-        raise BadInput(f"cannot write {out}: there is no folder {out.parent}")
     with bar("deciding formats") as progress:
         found = map_formats(activation, p, s, *asked, progress=progress)
     if out is not None:

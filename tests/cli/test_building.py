@@ -61,6 +61,7 @@ def test_a_table_in_one_row_is_taken_and_one_of_another_size_refused(call, tmp_p
         (["--build", "random:1", "--map"], "leave out --map"),
         (["--build", "random:1", "--check"], "--verify"),
         (["-o", "x.npz"], "--map or --build"),
+        (["--build", "random:1", "-o", "nowhere/x.npz"], "there is no folder nowhere"),
     ],
 )
 def test_odd_requests_are_refused_in_words(call, arguments, words):
