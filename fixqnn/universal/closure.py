@@ -15,14 +15,13 @@ import numpy as np
 
 from fixqnn.accelerator import Accelerator
 from fixqnn.datapath import SumOfProducts
-from fixqnn.errors import BadInput, FormatError
+from fixqnn.errors import BadInput
 from fixqnn.graph import Graph
-from fixqnn.rationals import whole
 from fixqnn.universal.closure_arithmetic import Arithmetic, machine_of
 from fixqnn.universal.closure_listing import Listing, Progress, Setup, every_neuron_free, terms_in_common
 from fixqnn.universal.closure_replay import network_of
 from fixqnn.universal.closure_search import Budget
-from fixqnn.universal.grid import Setting
+from fixqnn.universal.grid import Setting, integer
 from fixqnn.universal.table import resolve_table
 
 __all__ = ["ClosureVerdict", "decide_by_closure"]
@@ -95,9 +94,9 @@ class ClosureVerdict:
         True
         """
         row = self._row(target)
-        if self._listing.has(row):
+        if self._listing.reached.has(row):
             return True
-        return False if self.complete or (self._bound.complete and not self._bound.has(row)) else None
+        return False if self.complete or (self._bound.complete and not self._bound.reached.has(row)) else None
 
     def network(self, target: Any) -> Graph:
         """Give a network that computes a function that was reached: linear and lookup nodes, to be run on `machine`.
@@ -264,10 +263,7 @@ def _question(
 ) -> tuple[Setting, tuple[int, ...], str]:  # fmt: skip
     setting = Setting(p, s, weights, bias, rounding)
     for what, value, most in (("inputs", inputs, MOST_INPUTS), ("limit", limit, None)):
-        try:
-            number = whole(value, what)
-        except FormatError as problem:
-            raise BadInput(str(problem)) from None
+        number = integer(value, what)
         if number < 1 or (most is not None and number > most):
             raise BadInput(f"{what} must be {f'1 … {most}' if most else 'at least 1'}, not {number}")
     if setting.p > MOST_P:
@@ -281,20 +277,21 @@ def _verdict(
 ) -> ClosureVerdict:
     """Say what a listing shows, if nothing that is not in `bound`, once complete, can be reached."""
     setting, every = setup.arithmetic.setting, setup.functions
-    narrower = bound.complete and bound.size < every
-    universal = True if listing.size == every else False if listing.complete or narrower else None
+    narrower = bound.complete and bound.reached.size < every
+    universal = True if listing.reached.size == every else False if listing.complete or narrower else None
+    layers = listing.counts()
     missing = None
     if universal is not True:
         absent = (bound if narrower else listing).reached.absent()
         missing = (absent - setting.largest).reshape((len(setting.codes),) * setup.inputs)
     return ClosureVerdict(
-        universal, _reason(universal, listing, bound, every), name, table, setting, setup.arithmetic.datapath,
-        setup.inputs, listing.size, every, listing.counts(), listing.complete, missing, additions, listing, bound,
+        universal, _reason(universal, listing, bound, len(layers) - 1, every), name, table, setting, setup.arithmetic.datapath,
+        setup.inputs, listing.reached.size, every, layers, listing.complete, missing, additions, listing, bound,
     )  # fmt: skip
 
 
-def _reason(universal: bool | None, listing: Listing, bound: Listing, every: int) -> str:
-    depth, size = len(listing.counts()) - 1, listing.size
+def _reason(universal: bool | None, listing: Listing, bound: Listing, depth: int, every: int) -> str:
+    size = listing.reached.size
     how = " (some as integer combinations of terms, and not one by one)" if listing.sums else ""
     if universal:
         return f"every function was reached, with at most {depth} hidden layers{how}"
@@ -302,7 +299,7 @@ def _reason(universal: bool | None, listing: Listing, bound: Listing, every: int
         return f"the listing is complete, and more than {depth} hidden layers bring nothing new{how}"
     if universal is False:
         return (
-            f"even neurons that could choose their terms freely compute no more than {bound.size} of {every} functions; "
+            f"even neurons that could choose their terms freely compute no more than {bound.reached.size} of {every} functions; "
             f"{size} were reached by neurons that share them"
         )
     if listing.cut:

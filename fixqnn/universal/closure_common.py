@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
@@ -51,9 +52,13 @@ class Offer:
         """Hidden layers up to this one."""
         return 1 + (self.below.depth if self.below else 0)
 
+    @cached_property
+    def _keys(self) -> frozenset[bytes]:
+        return frozenset(row.tobytes() for row in self.functions)
+
     def within(self, other: Offer) -> bool:
         """Whether the other offers all of these functions too."""
-        return {row.tobytes() for row in self.functions} <= {row.tobytes() for row in other.functions}
+        return self._keys <= other._keys
 
     def neurons(self, functions: Sequence[int]) -> list[Neuron]:
         """For each of these functions the numbers of the weights, letter by letter, and the bias in units of 1/s²."""

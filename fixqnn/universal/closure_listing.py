@@ -95,11 +95,6 @@ class Listing:
     sums: bool = False
     cut: bool = False
 
-    @property
-    def size(self) -> int:
-        """How many functions are known to be reached."""
-        return self.reached.size
-
     def counts(self) -> tuple[int, ...]:
         """How many functions the output layers behind 0, 1, 2 … hidden layers hold."""
         by_depth: dict[int, list[np.ndarray]] = {}
@@ -111,10 +106,6 @@ class Listing:
         }
         return tuple(sizes[depth] for depth in sorted(sizes))
 
-    def has(self, row: np.ndarray) -> bool:
-        """Whether a function is known to be reached."""
-        return self.reached.has(row)
-
 
 def every_neuron_free(setup: Setup, budget: Budget) -> Listing:
     """List layers whose neurons choose their terms freely, as a zero among the weights allows; else an upper bound."""
@@ -125,14 +116,14 @@ def every_neuron_free(setup: Setup, budget: Budget) -> Listing:
     listing.offers.append(None)
     _note(setup, listing, first_layer(first, points.T))
     hidden, repeated = [setup.hidden(first)], False
-    while hidden[-1].size and not repeated and listing.size < setup.functions and budget.left >= LEAST:
+    while hidden[-1].size and not repeated and listing.reached.size < setup.functions and budget.left >= LEAST:
         layer = _read(setup, listing, hidden[-1].array, budget)
         listing.offers.append(None)
         hidden.append(setup.hidden(layer))
         repeated = any(hidden[-1].same_as(earlier) for earlier in hidden[:-1])
     listing.cut = budget.left < LEAST or any(layer.cut for layer in listing.layers)
     listing.complete = (repeated or not hidden[-1].size) and all(layer.complete for layer in listing.layers)
-    listing.complete |= listing.size == setup.functions
+    listing.complete |= listing.reached.size == setup.functions
     return listing
 
 
@@ -152,10 +143,10 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
     listing = Listing(setup.rows(), free.layers[:1], [None])
     listing.complete = free.layers[0].complete
     _note(setup, listing, free.layers[0].functions.array)
-    most = free.size if free.complete else setup.functions
+    most = free.reached.size if free.complete else setup.functions
     tried: list[Offer] = []
     waiting = [Offer(setup.hidden(free.layers[0]).array)]
-    while waiting and listing.size < most:
+    while waiting and listing.reached.size < most:
         if budget.left < LEAST:
             listing.complete = False
             break
@@ -172,7 +163,7 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
             layer = _read(setup, listing, offer.functions, budget)
         listing.offers.append(offer)
         listing.complete &= layer.complete
-        if listing.size < most:
+        if listing.reached.size < most:
             share = Budget(budget.left // 2)
             budget.left -= share.left
             found, all_found = offers(setup.wider, offer, setup.table, share)
@@ -180,7 +171,7 @@ def terms_in_common(setup: Setup, free: Listing, budget: Budget) -> Listing:
             listing.complete &= all_found
             waiting = sorted([*waiting, *found], key=lambda offer: -len(offer.functions))
     listing.cut = budget.left < LEAST or any(layer.cut for layer in listing.layers)
-    listing.complete |= listing.size == most and (free.complete or most == setup.functions)
+    listing.complete |= listing.reached.size == most and (free.complete or most == setup.functions)
     return listing
 
 

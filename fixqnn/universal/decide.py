@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fixqnn.errors import BadInput, FormatError
+from fixqnn.errors import BadInput
 from fixqnn.format import Format
 from fixqnn.modes import Rounding
-from fixqnn.rationals import whole
-from fixqnn.universal.grid import Bias, Setting, difference_gcd, value_gcd
+from fixqnn.universal.grid import Bias, Setting, difference_gcd, integer, value_gcd
 from fixqnn.universal.second_layer import second_layer
 from fixqnn.universal.separation import first_layer
 from fixqnn.universal.table import resolve_table
@@ -101,10 +100,7 @@ def decide(
 
 def check_inputs(inputs: Any) -> int:
     """Accept a number of inputs."""
-    try:
-        number = whole(inputs, "inputs")
-    except FormatError as problem:
-        raise BadInput(str(problem)) from None
+    number = integer(inputs, "inputs")
     if number < 1:
         raise BadInput(f"inputs must be at least 1, not {number}")
     return number

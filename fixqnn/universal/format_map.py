@@ -8,10 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fixqnn.errors import BadFile, BadInput, FormatError
-from fixqnn.rationals import whole
+from fixqnn.errors import BadFile, BadInput
 from fixqnn.universal.decide import check_inputs, decide_setting
-from fixqnn.universal.grid import Setting
+from fixqnn.universal.grid import Setting, integer
 from fixqnn.universal.table import resolve_table
 from fixqnn.universal.verdict import Verdict
 
@@ -233,10 +232,7 @@ def map_formats(
 
 def _axis(values: Any, name: str) -> tuple[int, ...]:
     several = isinstance(values, Iterable) and not isinstance(values, str)
-    try:
-        found = tuple(dict.fromkeys(whole(value, name) for value in (values if several else (values,))))
-    except FormatError as problem:
-        raise BadInput(str(problem)) from None
+    found = tuple(dict.fromkeys(integer(value, name) for value in (values if several else (values,))))
     if not found:
         raise BadInput(f"a map needs at least one {name}")
     return found

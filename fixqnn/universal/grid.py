@@ -21,7 +21,7 @@ from fixqnn.format import Format, symmetric
 from fixqnn.modes import Rounding, round_quotient
 from fixqnn.rationals import whole
 
-__all__ = ["TIES", "Bias", "Setting", "as_table", "check_sums", "difference_gcd", "value_gcd"]
+__all__ = ["TIES", "Bias", "Setting", "as_table", "check_sums", "difference_gcd", "integer", "value_gcd"]
 
 TIES = (
     Rounding.half_up,
@@ -79,10 +79,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         for name in ("p", "s"):
-            try:
-                value = whole(getattr(self, name), name)
-            except FormatError as problem:
-                raise BadInput(str(problem)) from None
+            value = integer(getattr(self, name), name)
             if value < 1:
                 raise BadInput(f"{name} must be at least 1, not {value}")
             object.__setattr__(self, name, value)
@@ -226,14 +223,24 @@ def as_table(codes: Iterable[Any], setting: Setting) -> tuple[int, ...]:
         )
     table = []
     for k, entry in zip(setting.codes, entries, strict=True):
-        try:
-            code = whole(entry, f"the table's code for k={k}")
-        except FormatError as problem:
-            raise BadInput(str(problem)) from None
+        code = integer(entry, f"the table's code for k={k}")
         if abs(code) > largest:
             raise BadInput(f"the table's code for k={k} must be between -{largest} and {largest}, not {code}")
         table.append(code)
     return tuple(table)
+
+
+def integer(value: Any, name: str) -> int:
+    """Accept an integer of any kind, as `whole` does; anything else is a bad argument.
+
+    >>> integer("3", "inputs")
+    Traceback (most recent call last):
+    fixqnn.errors.BadInput: inputs must be an integer, not '3'
+    """
+    try:
+        return whole(value, name)
+    except FormatError as problem:
+        raise BadInput(str(problem)) from None
 
 
 def check_sums(setting: Setting) -> None:

@@ -22,18 +22,17 @@ import numpy as np
 
 from fixqnn.universal.constructions.coordinate import Coordinate, rows_of_one
 from fixqnn.universal.constructions.draft import Draft, Gate
-from fixqnn.universal.constructions.growth import Path, growth_of
+from fixqnn.universal.constructions.growth import DEEPEST, Path, bring_out, growth_of
 from fixqnn.universal.constructions.line import SEARCHED_P
 from fixqnn.universal.constructions.peaks import peaks
 from fixqnn.universal.constructions.radix import Bits, bit_codes
-from fixqnn.universal.constructions.reduction import Reduced
+from fixqnn.universal.constructions.reduction import Reduced, occurrences
 from fixqnn.universal.constructions.runs import Run
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Setting
 
 __all__ = ["bits"]
 
-DEEPEST = 8  # layers in which bits may grow
 SEARCHED = 2  # rises of the indicators that are searched for
 CODES = 3  # ways to write values in bits that are looked at
 DRAWN = 2  # plans that are drawn in full, to compare their true sizes
@@ -188,13 +187,13 @@ def _plans(sources: _Sources, f: np.ndarray) -> Iterator[_Plan]:
         row = read(min(count, f.size - count))
         return min((path.cost + path.copies * row for path in growing(step)), default=inf)
 
-    counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
+    counts = occurrences(f)
     for code in bit_codes(counts, price, CODES):
-        ones = [np.isin(f, [k for k, bits in code.ones.items() if j in bits]) for j in range(len(code.steps))]
+        ones = code.shown(f)
         rows = [read(int(_terms(sources, each).sum())) for each in ones]
         for layers in range(DEEPEST):
-            paths = [growth.path(layers, step * s, (s - 1) // 2 // code.digits) for step in code.steps]
-            if None not in paths:
+            paths = growth.paths(layers, code.steps, code.slack(s))
+            if paths is not None:
                 cost = sum(path.cost + path.copies * row for path, row in zip(paths, rows, strict=True))
                 yield _Plan(sources.cost + cost, sources, code, ones, paths)
 
@@ -229,14 +228,9 @@ def _drawn(plan: _Plan) -> Sketch | None:
             if ones[:, y].any():
                 gates = [gate for gate in (_one_of(sources, ones[:, y]), selector) if gate.terms]
                 signals.append(draft.join(sources.level + 1, gates, path.runs[0]))
-        for level, run in enumerate(path.runs[1:], sources.level + 2):
-            if None in signals:
-                return None
-            signals = [draft.join(level, [Gate(tuple((signal, 1) for signal in signals))], run)]
-        if None in signals:
+        resting = bring_out(draft, sources.level + 1, signals, path, output)
+        if resting is None:
             return None
-        for signal in signals:
-            output[signal.neuron] = output.get(signal.neuron, 0) + path.weight
-            offset -= path.weight * signal.off
+        offset -= resting
     draft.add(sources.level + 1 + len(plan.paths[0].runs), output, offset)
     return draft.sketch("bits")

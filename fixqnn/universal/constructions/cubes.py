@@ -18,7 +18,7 @@ from fixqnn.universal.constructions.code import first_rows
 from fixqnn.universal.constructions.coordinate import Coordinate, encode, rows_of_one
 from fixqnn.universal.constructions.digits import Digits, digit_systems
 from fixqnn.universal.constructions.draft import Draft, Gate
-from fixqnn.universal.constructions.reduction import Reduced
+from fixqnn.universal.constructions.reduction import Reduced, occurrences
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Bias, Setting
 
@@ -69,8 +69,7 @@ def _coordinates(draft: Draft, reduced: Reduced) -> list[Coordinate] | None:
 
 
 def _systems(setting: Setting, table: Sequence[int], f: np.ndarray) -> list[Digits]:
-    counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
-    return digit_systems(setting, table, counts, most=1)
+    return digit_systems(setting, table, occurrences(f), most=1)
 
 
 def _summed(

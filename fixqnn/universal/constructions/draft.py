@@ -65,9 +65,8 @@ class Draft:
         self.largest = max(self.setting.weight_codes)
         # Without a zero among the weights a neuron that one target needs must cancel for the others: even multiples only.
         self.unit = self.setting.weight_unit * (1 if self.setting.has_zero else 2)
-        self.spent = (
-            0  # weights and biases of all neurons that were added, each counted once, however often it is copied
-        )
+        # Weights and biases of the neurons added from here on, each counted once, however often it is copied.
+        self.spent = 0
 
     def copy(self) -> Draft:
         """The same neurons, to go on from."""

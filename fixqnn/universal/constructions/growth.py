@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -9,9 +10,10 @@ from fixqnn.universal.constructions.draft import Draft, Gate, Signal
 from fixqnn.universal.constructions.runs import Run
 from fixqnn.universal.grid import Setting
 
-__all__ = ["Growth", "Path", "growth_of"]
+__all__ = ["DEEPEST", "Growth", "Path", "bring_out", "growth_of"]
 
 NEVER = 1 << 50
+DEEPEST = 8  # layers in which signals may grow
 MOST_RISES = 16  # how far a signal may rise: beyond, only some are looked at
 
 
@@ -96,6 +98,11 @@ class Growth:
                     best = Path(cost, gathered, runs, weight)
         return best
 
+    def paths(self, layers: int, steps: Sequence[int], slack: int) -> list[Path] | None:
+        """For steps in codes, all through the same number of layers; None where one has no path."""
+        found = [self.path(layers, step * self.draft.setting.s, slack) for step in steps]
+        return None if None in found else found
+
     def _neurons(self, level: int, run: Run, copies: int) -> tuple[int, tuple[Run, ...]]:
         """Parameters of so many equal neurons and of all below them but the gathered, and the runs up to here."""
         if level == 0:
@@ -125,3 +132,24 @@ class Growth:
             made = self.draft.conjunction([Gate(((signal, 1),))], run)
             self._gains[before, run] = None if made is None else (made[2], int(made[1] != 0))
         return self._gains[before, run]
+
+
+def bring_out(
+    draft: Draft, level: int, signals: Sequence[Signal | None], path: Path, output: dict[int, int]
+) -> int | None:
+    """Let signals of a level, of which one at most is on, grow along a path, and add them to the output's coefficients.
+
+    Returns
+    -------
+    int or None
+        What they add to the output while they are off; None where a neuron cannot be made.
+    """
+    for above, run in enumerate(path.runs[1:], level + 1):
+        if None in signals:
+            return None
+        signals = [draft.join(above, [Gate(tuple((signal, 1) for signal in signals))], run)]
+    if None in signals:
+        return None
+    for signal in signals:
+        output[signal.neuron] = output.get(signal.neuron, 0) + path.weight
+    return path.weight * sum(signal.off for signal in signals)

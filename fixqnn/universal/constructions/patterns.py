@@ -15,17 +15,16 @@ from math import inf
 import numpy as np
 
 from fixqnn.universal.constructions.coordinate import first_neuron, rows_of_one
-from fixqnn.universal.constructions.draft import Draft, Gate, Signal
-from fixqnn.universal.constructions.growth import Path, growth_of
+from fixqnn.universal.constructions.draft import Draft, Signal
+from fixqnn.universal.constructions.growth import DEEPEST, Path, bring_out, growth_of
 from fixqnn.universal.constructions.line import SEARCHED_P, Line
 from fixqnn.universal.constructions.radix import bit_codes
-from fixqnn.universal.constructions.reduction import Reduced
+from fixqnn.universal.constructions.reduction import Reduced, occurrences
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Setting
 
 __all__ = ["patterns"]
 
-DEEPEST = 8  # layers in which bits may grow
 CODES = 2  # ways to write values in bits that are searched for
 
 
@@ -74,24 +73,26 @@ def _ways(draft: Draft, target: np.ndarray) -> Iterator[tuple[int, list[_Part]]]
     reading = len(target) // 4  # weights of a random pattern, about
 
     def cost(layers: int, steps: Sequence[int], slack: int) -> float:
-        paths = [growth.path(layers, step * s, slack) for step in steps]
-        return inf if None in paths else sum(path.cost + path.copies * reading for path in paths)
+        paths = growth.paths(layers, steps, slack)
+        return inf if paths is None else sum(path.cost + path.copies * reading for path in paths)
 
     @cache
     def least(step: int) -> float:
         return min(cost(layers, [step], s // 8) for layers in range(DEEPEST))
 
-    counts = dict(zip(*(v.tolist() for v in np.unique(target, return_counts=True)), strict=True))
+    counts = occurrences(target)
     for code in bit_codes(counts, lambda step, _: least(step), CODES):
-        slack = (s - 1) // 2 // code.digits
+        slack = code.slack(s)
         layers = min(range(DEEPEST), key=lambda number: cost(number, code.steps, slack))
-        paths = [growth.path(layers, step * s, slack) for step in code.steps]
-        if None not in paths:
-            parts = []
-            for j, path in enumerate(paths):
-                one = np.isin(target, [k for k, bits in code.ones.items() if j in bits])
-                parts.append(_Part(np.where(one, on.low, off.low), np.where(one, on.high, off.high), path))
-            yield code.zero, parts
+        paths = growth.paths(layers, code.steps, slack)
+        if paths is not None:
+            yield (
+                code.zero,
+                [
+                    _Part(np.where(one, on.low, off.low), np.where(one, on.high, off.high), path)
+                    for one, path in zip(code.shown(target), paths, strict=True)
+                ],
+            )
 
 
 def _draw(draft: Draft, line: Line, direction: Sequence[int], zero: int, parts: Sequence[_Part]) -> bool:
@@ -104,12 +105,9 @@ def _draw(draft: Draft, line: Line, direction: Sequence[int], zero: int, parts: 
     for part, (coefficients, start) in zip(parts, sums, strict=True):
         sources = {first_neuron(draft, line.rows, row, direction): c for row, c in coefficients.items()}
         signal = Signal(2, draft.add(2, sources, start), draft.runs[0].value, part.path.runs[0].value)
-        for level, run in enumerate(part.path.runs[1:], 3):
-            grown = draft.join(level, [Gate(((signal, 1),))], run)
-            if grown is None:
-                return False
-            signal = grown
-        output[signal.neuron] = output.get(signal.neuron, 0) + part.path.weight
-        offset -= part.path.weight * signal.off
+        resting = bring_out(draft, 2, [signal], part.path, output)
+        if resting is None:
+            return False
+        offset -= resting
     draft.add(2 + len(parts[0].path.runs), output, offset)
     return True

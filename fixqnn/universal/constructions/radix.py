@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from math import prod
 
+import numpy as np
+
 __all__ = ["Bits", "bit_codes", "radices"]
 
 ALL_ORDERS = 4  # up to so many digits every order is looked at
@@ -32,6 +34,14 @@ class Bits:
     steps: tuple[int, ...]
     ones: Mapping[int, tuple[int, ...]]
     digits: int
+
+    def slack(self, s: int) -> int:
+        """By how much the sum, in units of 1/s², may miss what each bit adds: together less than half a code."""
+        return (s - 1) // 2 // self.digits
+
+    def shown(self, codes: np.ndarray) -> list[np.ndarray]:
+        """For every bit, where in an array of codes it is 1."""
+        return [np.isin(codes, [k for k, bits in self.ones.items() if j in bits]) for j in range(len(self.steps))]
 
 
 def radices(values: int) -> Iterator[tuple[int, ...]]:

@@ -21,7 +21,7 @@ import numpy as np
 from fixqnn.universal.constructions.coordinate import Coordinate, encode, rows_of_one
 from fixqnn.universal.constructions.digits import Digits, digit_systems
 from fixqnn.universal.constructions.draft import Draft, Gate, Signal
-from fixqnn.universal.constructions.reduction import Reduced
+from fixqnn.universal.constructions.reduction import Reduced, occurrences
 from fixqnn.universal.constructions.runs import FAR, Run
 from fixqnn.universal.constructions.sketch import Sketch
 from fixqnn.universal.grid import Setting
@@ -55,7 +55,7 @@ def readout(setting: Setting, table: Sequence[int], reduced: Reduced, last: int,
     order = [*others, last]
     f = reduced.table.transpose([*order, *(a for a in range(reduced.table.ndim) if a not in order)])
     f = f.reshape([reduced.table.shape[a] for a in order])
-    counts = dict(zip(*(v.tolist() for v in np.unique(f, return_counts=True)), strict=True))
+    counts = occurrences(f)
     systems, amplitudes = digit_systems(setting, table, counts), _amplitudes(setting, table)
     if f.size > LARGE:
         systems, amplitudes = systems[:1], amplitudes[:1]

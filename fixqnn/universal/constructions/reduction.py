@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Reduced", "reduce_axes"]
+__all__ = ["Reduced", "occurrences", "reduce_axes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +49,12 @@ def reduce_axes(target: np.ndarray) -> Reduced:
         all_labels.append(rank[inverse.reshape(-1)])
         table = np.take(table, np.sort(first), axis=axis)
     return Reduced(tuple(all_labels), table)
+
+
+def occurrences(codes: np.ndarray) -> dict[int, int]:
+    """How often each code occurs, in the order of the codes.
+
+    >>> occurrences(np.array([[3, -1], [3, 3]]))
+    {-1: 1, 3: 3}
+    """
+    return dict(zip(*(part.tolist() for part in np.unique(codes, return_counts=True)), strict=True))
